@@ -1,0 +1,48 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Boots a Haulboot node, or serves a haul on any Linux host
+#[derive(Debug, Parser)]
+#[command(name = "agent", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve an unpacked haul as a registry
+    Serve(Serve),
+    /// The node's process for identity and network; started by PID 1
+    #[command(hide = true)]
+    Node,
+    /// The node's registry; started by PID 1
+    #[command(hide = true)]
+    Registry,
+}
+
+/// Serve an unpacked haul as a registry
+///
+/// Prints one line with the address when it listens. SIGTERM and Ctrl-C end it with exit code 0.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Directory with an OCI layout: index.json and blobs/
+    pub(crate) dir: PathBuf,
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// Runs the command that was asked for. Wrong usage ends with exit code 2 (by clap).
+pub(crate) fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(serve) => crate::registry::serve_main(&serve),
+        Command::Node => crate::node::main(),
+        Command::Registry => crate::registry::node_main(),
+    }
+}

@@ -1,0 +1,1 @@
+//! Device firmware from directories and packages.

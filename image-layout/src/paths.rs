@@ -1,0 +1,106 @@
+//! Which file is where: in each partition, and on a running node.
+
+/// The partition that people edit.
+pub mod config {
+    /// The configuration of the whole fleet.
+    pub const CLUSTER_YAML: &str = "cluster.yaml";
+    /// Names under which the configuration is found too, in this order: editors append `.txt`.
+    pub const CLUSTER_YAML_NAMES: [&str; 3] = ["cluster.yaml", "cluster.yaml.txt", "cluster.yml"];
+    /// What a person finds who opens the drive.
+    pub const README: &str = "README.txt";
+}
+
+/// The EFI system partition.
+pub mod esp {
+    use crate::Arch;
+
+    /// `systemd-boot`'s configuration (systemd: loader.conf(5)).
+    pub const LOADER_CONF: &str = "loader/loader.conf";
+
+    /// The boot loader where firmware looks for it on removable media.
+    pub fn boot_loader(arch: Arch) -> String {
+        format!("EFI/BOOT/{}", arch.efi_boot_file())
+    }
+
+    /// The kernel.
+    pub fn kernel(arch: Arch) -> String {
+        format!("haulboot/{arch}/vmlinuz")
+    }
+
+    /// The initramfs: agent, modules needed to reach the stick.
+    pub fn initramfs(arch: Arch) -> String {
+        format!("haulboot/{arch}/initramfs")
+    }
+
+    /// One entry of the boot menu (Boot Loader Specification, type 1).
+    pub fn menu_entry(arch: Arch, id: &str) -> String {
+        format!("loader/entries/haulboot-{arch}-{id}.conf")
+    }
+}
+
+/// The read-only partition with everything a node runs and serves.
+pub mod haul {
+    use crate::Arch;
+
+    /// What is on this image: [`crate::image::ImageInfo`] as JSON.
+    pub const IMAGE_JSON: &str = "haulboot.json";
+    /// The OCI layout (`oci-layout`, `index.json`, `blobs/`), and [`CATALOG`] beside it.
+    pub const LAYOUT: &str = "haul";
+    /// File name of the catalog inside [`LAYOUT`].
+    pub const CATALOG: &str = "catalog.json";
+    /// Secrets of the cluster; 0700, root. Never in the registry's view.
+    pub const SECRETS: &str = "secrets";
+    /// Manifests for k3s.
+    pub const MANIFESTS: &str = "manifests";
+
+    /// Everything that belongs to one architecture.
+    pub fn arch_dir(arch: Arch) -> String {
+        format!("arch/{arch}")
+    }
+
+    /// The k3s binary.
+    pub fn k3s(arch: Arch) -> String {
+        format!("arch/{arch}/k3s")
+    }
+
+    /// Kernel modules: `modules.dep`, `modules.alias` ... and `kernel/` lie directly in it.
+    pub fn modules(arch: Arch, kernel_release: &str) -> String {
+        format!("arch/{arch}/modules/{kernel_release}")
+    }
+
+    /// Device firmware, as the kernel's `firmware_class.path` expects it.
+    pub fn firmware(arch: Arch) -> String {
+        format!("arch/{arch}/firmware")
+    }
+}
+
+/// Inside the initramfs.
+pub mod initramfs {
+    /// The agent, started by the kernel as PID 1.
+    pub const INIT: &str = "init";
+
+    /// Kernel modules, with the same files as [`super::haul::modules`].
+    pub fn modules(kernel_release: &str) -> String {
+        format!("lib/modules/{kernel_release}")
+    }
+}
+
+/// On a running node.
+pub mod node {
+    /// Everything below is kept here.
+    pub const RUN: &str = "/run/haulboot";
+    /// The node's state, written by PID 1, read by everybody: [`crate::status::Status`].
+    pub const STATUS: &str = "/run/haulboot/status.json";
+    /// Bounded logs, one file a source.
+    pub const LOGS: &str = "/run/haulboot/logs";
+    /// HAUL, mounted read-only.
+    pub const HAUL: &str = "/run/haulboot/haul";
+    /// HAULCFG, mounted read-only while it is read.
+    pub const CONFIG: &str = "/run/haulboot/config";
+    /// The copy of `cluster.yaml` that this boot uses.
+    pub const CLUSTER_YAML: &str = "/run/haulboot/cluster.yaml";
+    /// The agent's binary.
+    pub const AGENT: &str = "/usr/sbin/haulboot";
+    /// Name of the virtio-serial port that carries the status lines.
+    pub const STATUS_PORT: &str = "org.haulboot.status";
+}
