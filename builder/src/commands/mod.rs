@@ -1,1 +1,3 @@
-//! commands.
+//! One module a command.
+
+pub mod bootpack;
