@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod bootpack;
 pub mod build;
 pub mod inspect;
 
@@ -45,6 +46,8 @@ pub struct Cli {
 pub enum Command {
     /// Show what is on an image or a drive
     Inspect(inspect::InspectArgs),
+    /// Make the boot pack of one architecture
+    Bootpack(bootpack::BootPackArgs),
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One module a command; each prints what it found and leaves errors to `main`.
 
+pub mod bootpack;
 pub mod build;
 mod failure;
 pub mod inspect;
@@ -18,6 +19,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         None => build::run(&cli.build)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
+        Some(Command::Bootpack(args)) => bootpack::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
