@@ -1,8 +1,9 @@
-//! What the tests that cross programs share: virtual machines, real registry clients, fixtures.
-//!
-//! `docs/testing.md` says how the tests that use it are run and read.
+//! What crosses programs: virtual machines, real registry clients, fixtures, the demonstration
+//! haul. `docs/testing.md` says how the tests that use it are run and read.
 
 pub mod clients;
+pub mod demo_haul;
+pub mod haul_writer;
 pub mod images;
 pub mod qemu;
 pub mod qmp;
