@@ -91,14 +91,12 @@ impl Vm {
             ),
             Err(error) => return Err(error).with_context(|| format!("starting {program}")),
         };
-        let said = || fs::read_to_string(results.join("qemu.log")).unwrap_or_default();
-        let status_port = accept(&status_listener, &mut child.0)
-            .with_context(|| format!("waiting for {program}: {}", said()))?;
-        let qmp_port = accept(&qmp_listener, &mut child.0)
-            .with_context(|| format!("waiting for {program}: {}", said()))?;
-        let lines = File::create(results.join("status.jsonl")).context("making status.jsonl")?;
-        let status = StatusPort::follow(status_port, lines);
-        let mut qmp = Qmp::over(qmp_port)?;
+        let connected = connect(&status_listener, &qmp_listener, &mut child.0, results);
+        let (status, mut qmp) = connected.with_context(|| {
+            // QEMU says why on its standard error.
+            let said = fs::read_to_string(results.join("qemu.log")).unwrap_or_default();
+            format!("starting {program}: {}", said.trim())
+        })?;
         let registry = match machine.network {
             Some(_) => Some(forwarded(&mut qmp)?),
             None => None,
@@ -250,6 +248,19 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Status port and QMP, once QEMU connected both.
+fn connect(
+    status: &UnixListener,
+    qmp: &UnixListener,
+    child: &mut Child,
+    results: &Path,
+) -> Result<(StatusPort, Qmp)> {
+    let port = accept(status, child)?;
+    let lines = File::create(results.join("status.jsonl")).context("making status.jsonl")?;
+    let status = StatusPort::follow(port, lines);
+    Ok((status, Qmp::over(accept(qmp, child)?)?))
 }
 
 /// The connection that QEMU makes, unless it ends or takes too long.

@@ -129,7 +129,11 @@ pub enum Stick {
 
 /// One thing that is done or must hold.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
 pub enum Step {
     /// A stage ends, or has ended, like this.
     Stage(Expected),

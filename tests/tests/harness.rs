@@ -85,5 +85,8 @@ fn qemus_own_words_are_in_the_error_when_it_refuses_a_machine() {
     let mut machine = machine(Arch::X86_64, Path::new("/nowhere/stick.img"));
     machine.clock = None;
     let error = Vm::start(machine, Cable::In, directory.path()).unwrap_err();
-    assert!(format!("{error:#}").contains("/nowhere/stick.img"), "{error:#}");
+    assert!(
+        format!("{error:#}").contains("/nowhere/stick.img"),
+        "{error:#}"
+    );
 }
