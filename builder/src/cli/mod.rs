@@ -3,6 +3,7 @@
 pub mod bootpack;
 pub mod build;
 pub mod inspect;
+pub mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -48,6 +49,7 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Make the boot pack of one architecture
     Bootpack(bootpack::BootPackArgs),
+    Run(run::Run),
 }
 
 #[cfg(test)]
@@ -83,9 +85,16 @@ mod tests {
             }
             let about = command.get_about().map(ToString::to_string);
             let about = about.unwrap_or_else(|| panic!("{name} has no help"));
-            assert!(about.len() <= 78 && !about.ends_with('.'), "{name}: {about:?}");
+            assert!(
+                about.len() <= 78 && !about.ends_with('.'),
+                "{name}: {about:?}"
+            );
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "{name}: {}", argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{name}: {}",
+                    argument.get_id()
+                );
             }
         }
     }

@@ -4,6 +4,7 @@ pub mod bootpack;
 pub mod build;
 mod failure;
 pub mod inspect;
+pub mod run;
 
 pub use failure::{exit_code, help};
 
@@ -20,6 +21,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         None => build::run(&cli.build)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
         Some(Command::Bootpack(args)) => bootpack::run(args)?,
+        Some(Command::Run(args)) => run::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
