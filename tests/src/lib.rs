@@ -3,6 +3,7 @@
 //! `docs/testing.md` says how the tests that use it are run and read.
 
 pub mod clients;
+pub mod demo;
 pub mod demo_haul;
 pub mod haul_writer;
 pub mod images;
