@@ -47,9 +47,10 @@ pub struct Cli {
 pub enum Command {
     /// Show what is on an image or a drive
     Inspect(inspect::InspectArgs),
+    /// Boot an image in QEMU on this machine
+    Run(run::Run),
     /// Make the boot pack of one architecture
     Bootpack(bootpack::BootPackArgs),
-    Run(run::Run),
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         None => build::run(&cli.build)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
-        Some(Command::Bootpack(args)) => bootpack::run(args)?,
         Some(Command::Run(args)) => run::run(args)?,
+        Some(Command::Bootpack(args)) => bootpack::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
