@@ -22,7 +22,9 @@ mod window;
 mod write;
 
 pub use error::ImageError;
-pub use inspect::{ClusterContents, Contents, InspectError, NodeContents, PartitionContents, inspect};
+pub use inspect::{
+    ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents, inspect,
+};
 pub use output::Output;
 pub use plan::{Extent, Plan};
 pub use request::{Request, Written};
