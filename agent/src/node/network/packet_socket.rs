@@ -33,7 +33,7 @@ impl PacketSocket {
         let broadcast = link_address(index, kind)?;
         socket.bind(&broadcast)?;
         Ok(PacketSocket {
-            socket: AsyncFd::new(socket)?,
+            socket: register(socket)?,
             broadcast,
         })
     }
@@ -56,6 +56,13 @@ impl PacketSocket {
             }
         }
     }
+}
+
+#[allow(unsafe_code)]
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a Socket owns one descriptor, gives the same for all its life, and is neither
+    // replaced nor closed while the AsyncFd holds it.
+    unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
 }
 
 /// A filter (linux/filter.h) for whole UDP packets to port 68, so that the traffic of a registry

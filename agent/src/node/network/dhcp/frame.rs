@@ -36,7 +36,7 @@ pub(super) fn wrap(from: Ipv4Addr, payload: &[u8]) -> Option<Vec<u8>> {
         sum => sum,
     };
     udp[6..8].copy_from_slice(&sum.to_be_bytes());
-    Some([&ip, &udp, payload].concat())
+    Some([&ip[..], &udp, payload].concat())
 }
 
 /// The payload of a UDP packet to the client's port; `None` for anything else.

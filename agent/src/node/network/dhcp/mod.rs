@@ -14,7 +14,7 @@ mod request;
 mod run;
 
 pub(super) use lease::{Lease, Route};
-pub(super) use run::{Command, Event, start};
+pub(super) use run::{Command, Event, Running, start};
 
 /// Port of a server.
 const SERVER_PORT: u16 = 67;
