@@ -51,7 +51,12 @@ enum Phase {
     /// HAUL is being mounted.
     Haul { stick: Stick, began: Uptime },
     /// On the new root: drivers from HAUL, HAULCFG.
-    Root { until: Uptime, drivers: bool, config: bool, modules: usize },
+    Root {
+        until: Uptime,
+        drivers: bool,
+        config: bool,
+        modules: usize,
+    },
     /// The node process works on identity and network.
     Node { until: Uptime },
     /// The registry starts.
@@ -84,7 +89,9 @@ impl Boot {
     pub(super) fn in_initramfs(machine: &mut Machine, parsed: Parsed, began: Uptime) -> Boot {
         machine.reporter.begin(Stage::Early, began);
         for problem in &parsed.problems {
-            machine.reporter.notice(&format!("kernel command line: {problem}"));
+            machine
+                .reporter
+                .notice(&format!("kernel command line: {problem}"));
         }
         machine.look_around();
         let now = Uptime::now();
@@ -148,16 +155,22 @@ impl Boot {
     pub(super) fn tick(&mut self, machine: &mut Machine, now: Uptime) {
         match self.phase {
             Phase::Early { until } if until <= now => {
-                machine.reporter.notice("drivers take long to start; going on without some");
+                machine
+                    .reporter
+                    .notice("drivers take long to start; going on without some");
                 self.enter_media(machine, 0);
             }
             Phase::Media if self.progress <= now => self.media_progress(machine, now),
             Phase::Root { until, .. } if until <= now => {
-                machine.reporter.notice("drivers take long to start; going on without some");
+                machine
+                    .reporter
+                    .notice("drivers take long to start; going on without some");
                 self.end_root(machine);
             }
             Phase::Node { until } if until <= now => {
-                machine.reporter.notice("the network takes long; the registry starts without it");
+                machine
+                    .reporter
+                    .notice("the network takes long; the registry starts without it");
                 self.enter_registry(machine);
             }
             Phase::Registry { until } if until <= now => {
@@ -185,7 +198,9 @@ impl Boot {
     pub(super) fn coldplugged(&mut self, machine: &mut Machine, count: usize) {
         match &mut self.phase {
             Phase::Early { .. } => self.enter_media(machine, count),
-            Phase::Root { drivers, modules, .. } => {
+            Phase::Root {
+                drivers, modules, ..
+            } => {
                 *drivers = true;
                 *modules = count;
                 self.root_progress(machine);
@@ -246,7 +261,8 @@ impl Boot {
                 }
             }
             _ => {
-                let ours = name.is_some_and(|name| name == self.stick.disk || name == self.stick.haul);
+                let ours =
+                    name.is_some_and(|name| name == self.stick.disk || name == self.stick.haul);
                 if action == "remove" && ours && !self.stick_is_gone {
                     self.stick_is_gone = true;
                     machine.reporter.notice(&format!(
@@ -280,7 +296,10 @@ impl Boot {
         // another disk whose table is still being read may be a copy
         if let Verdict::Found(stick) = verdict
             && !self.media.is_reading()
-            && self.rejected.as_ref().is_none_or(|(disk, _)| *disk != stick.disk)
+            && self
+                .rejected
+                .as_ref()
+                .is_none_or(|(disk, _)| *disk != stick.disk)
         {
             machine.reporter.done(
                 Stage::Media,
@@ -295,7 +314,11 @@ impl Boot {
 
     fn media_progress(&mut self, machine: &mut Machine, now: Uptime) {
         self.progress = now.after(PROGRESS);
-        if self.rejected.as_ref().is_some_and(|(_, until)| *until <= now) {
+        if self
+            .rejected
+            .as_ref()
+            .is_some_and(|(_, until)| *until <= now)
+        {
             self.rejected = None;
         }
         for disk in self.media.retry() {
@@ -311,7 +334,8 @@ impl Boot {
         let waited = now.since(self.media_began).as_secs();
         let seen = self.media.seen();
         if waited < limit {
-            let text = format!("media    waiting for the stick, {waited} s of {limit} s; seen: {seen}");
+            let text =
+                format!("media    waiting for the stick, {waited} s of {limit} s; seen: {seen}");
             machine.reporter.say(&text);
             return;
         }
@@ -352,7 +376,9 @@ impl Boot {
             }
             Task::UnmountConfig => {
                 if let Err(why) = outcome {
-                    machine.reporter.log(Level::Notice, &format!("{task}: {why}"));
+                    machine
+                        .reporter
+                        .log(Level::Notice, &format!("{task}: {why}"));
                 }
             }
             Task::UnmountAll | Task::Sync => {}
@@ -434,7 +460,9 @@ impl Boot {
                 false
             }
             None => {
-                machine.reporter.notice("the stick has no partition HAULCFG");
+                machine
+                    .reporter
+                    .notice("the stick has no partition HAULCFG");
                 true
             }
         };
@@ -473,7 +501,9 @@ impl Boot {
                 "Report this with the kernel's log. Registry and files are served all the same.",
             );
         } else if let Some((what, mend)) = root::misfit(&self.contents, Arch::current(), &release) {
-            machine.reporter.failed(Stage::Root, "the stick does not fit", &what, &mend);
+            machine
+                .reporter
+                .failed(Stage::Root, "the stick does not fit", &what, &mend);
         } else {
             let limit = rustix::fs::statvfs("/").map_or(0, |fs| fs.f_blocks * fs.f_frsize);
             let detail = format!(

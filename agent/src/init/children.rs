@@ -46,7 +46,12 @@ pub(super) struct Spec {
 pub(super) const NODE: Spec = Spec {
     name: "node",
     oom: -900,
-    stages: &[Stage::Identity, Stage::Network, Stage::State, Stage::Cluster],
+    stages: &[
+        Stage::Identity,
+        Stage::Network,
+        Stage::State,
+        Stage::Cluster,
+    ],
 };
 
 /// The registry.
@@ -246,9 +251,10 @@ impl Child {
 
     /// The child ended.
     fn died(&mut self, how: String, stopping: bool) -> Event {
-        let ran = self.running.take().map_or(Duration::ZERO, |running| {
-            Uptime::now().since(running.began)
-        });
+        let ran = self
+            .running
+            .take()
+            .map_or(Duration::ZERO, |running| Uptime::now().since(running.began));
         self.deaths = self.deaths.saturating_add(1);
         let wait = (!stopping).then(|| self.backoff.after(ran));
         self.restart = wait.map(|wait| Uptime::now().after(wait));
@@ -285,7 +291,9 @@ impl Children {
         }
         let mut child = Child::new(spec);
         let started = child.start();
-        let event = started.err().map(|error| child.died(error.to_string(), false));
+        let event = started
+            .err()
+            .map(|error| child.died(error.to_string(), false));
         self.children.push(child);
         event.into_iter().collect()
     }

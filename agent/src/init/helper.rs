@@ -173,7 +173,9 @@ impl Helpers {
 
     /// The descriptors to poll: a helper that says much must not wait for its end to be read.
     pub(super) fn outputs(&self) -> impl Iterator<Item = (i32, &ChildStdout)> {
-        self.running.iter().map(|helper| (helper.pid, &helper.output))
+        self.running
+            .iter()
+            .map(|helper| (helper.pid, &helper.output))
     }
 
     /// A helper said something.

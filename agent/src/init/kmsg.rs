@@ -199,8 +199,14 @@ mod tests {
             "e100 0000:02:08.0 eth1: Direct firmware load for e100/d101m_ucode.bin failed with error -2",
         )
         .unwrap();
-        assert_eq!((named.driver.as_str(), named.device.as_str()), ("e100", "0000:02:08.0 eth1"));
-        assert_eq!(missing_firmware("r8169 0000:03:00.0: firmware: direct-loading firmware x"), None);
+        assert_eq!(
+            (named.driver.as_str(), named.device.as_str()),
+            ("e100", "0000:02:08.0 eth1")
+        );
+        assert_eq!(
+            missing_firmware("r8169 0000:03:00.0: firmware: direct-loading firmware x"),
+            None
+        );
         assert_eq!(missing_firmware("usb 1-1: new device"), None);
     }
 }

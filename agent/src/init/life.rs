@@ -90,7 +90,11 @@ fn begin(began: Uptime) -> Option<(Machine, Boot)> {
 /// Opens the console as standard input, output and error: the kernel can't where the initramfs has
 /// no `/dev/console`, and whatever is opened next would take their numbers.
 fn standard_streams() {
-    let Ok(console) = OpenOptions::new().read(true).write(true).open("/dev/console") else {
+    let Ok(console) = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/console")
+    else {
         return;
     };
     let _ = rustix::stdio::dup2_stdin(&console);
@@ -101,9 +105,8 @@ fn standard_streams() {
 /// Leaves the consoles to our lines and the kernel's errors, unless the command line asks for more.
 fn quiet_kernel(command_line: &str) {
     let mut words = command_line.split_ascii_whitespace();
-    let asked = words.any(|word| {
-        word == "debug" || word == "ignore_loglevel" || word.starts_with("loglevel=")
-    });
+    let asked = words
+        .any(|word| word == "debug" || word == "ignore_loglevel" || word.starts_with("loglevel="));
     if !asked {
         let _ = std::fs::write("/proc/sys/kernel/printk", "4");
     }

@@ -22,7 +22,15 @@ pub(crate) const CALLED: &str = "haulboot-loader";
 const COLDPLUG: &str = "coldplug";
 /// Modules loaded whatever the devices say: no device asks for the file systems of the stick, nor
 /// for the event devices through which a power button is heard.
-const ALWAYS: &[&str] = &["ext4", "vfat", "nls_cp437", "nls_iso8859-1", "nls_ascii", "nls_utf8", "evdev"];
+const ALWAYS: &[&str] = &[
+    "ext4",
+    "vfat",
+    "nls_cp437",
+    "nls_iso8859-1",
+    "nls_ascii",
+    "nls_utf8",
+    "evdev",
+];
 /// Walks over the devices: drivers of one bus bring devices of the next (PCI, USB, SCSI, disk).
 const WALKS: usize = 8;
 /// How deep `/sys/devices` is walked.
@@ -214,7 +222,10 @@ impl Loader {
 
     /// What the loader is told, while it has not taken all of it: poll it for writing.
     pub(super) fn input(&self) -> Option<&ChildStdin> {
-        let waiting = self.process.as_ref().filter(|process| !process.queue.is_empty());
+        let waiting = self
+            .process
+            .as_ref()
+            .filter(|process| !process.queue.is_empty());
         waiting.map(|process| &process.input)
     }
 
@@ -249,7 +260,11 @@ impl Loader {
 
     /// A process ended; whether it was the loader.
     pub(super) fn reaped(&mut self, pid: i32) -> bool {
-        if self.process.as_ref().is_none_or(|process| process.pid != pid) {
+        if self
+            .process
+            .as_ref()
+            .is_none_or(|process| process.pid != pid)
+        {
             return false;
         }
         self.process = None;

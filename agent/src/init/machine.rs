@@ -1,6 +1,5 @@
 //! PID 1's loop: one poll(2) over everything that can happen, in one thread.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -111,7 +110,9 @@ impl Machine {
         .into_iter()
         .fold(None, earlier);
         let now = Uptime::now();
-        let sleep = deadline.map_or(LONGEST_SLEEP, |at| at.since(now)).min(LONGEST_SLEEP);
+        let sleep = deadline
+            .map_or(LONGEST_SLEEP, |at| at.since(now))
+            .min(LONGEST_SLEEP);
         let timeout = Timespec {
             tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(1),
             tv_nsec: i64::from(sleep.subsec_nanos()),
@@ -268,7 +269,10 @@ impl Machine {
         };
         let batch = socket.read();
         if batch.lost {
-            self.reporter.log(Level::Notice, "device events were lost; looking at all devices");
+            self.reporter.log(
+                Level::Notice,
+                "device events were lost; looking at all devices",
+            );
             self.loader.coldplug();
             self.look_around();
             boot.disks_changed(self, None);
@@ -280,7 +284,11 @@ impl Machine {
 
     fn device(&mut self, event: &Uevent, boot: &mut Boot) {
         let added = event.action == "add";
-        if let Some(modalias) = event.modalias.as_ref().filter(|_| added || event.action == "change") {
+        if let Some(modalias) = event
+            .modalias
+            .as_ref()
+            .filter(|_| added || event.action == "change")
+        {
             self.loader.device(modalias);
         }
         match event.subsystem.as_str() {
@@ -340,15 +348,11 @@ impl Machine {
             }
             return;
         }
-        self.reporter.say(&format!("{}: stopping the node's processes", power.name()));
+        self.reporter
+            .say(&format!("{}: stopping the node's processes", power.name()));
         self.children.stop();
         self.down = Some(Shutdown::new(power, now));
         self.down_tick(now);
-    }
-
-    /// Whether the machine goes down.
-    pub(super) fn is_going_down(&self) -> bool {
-        self.down.is_some()
     }
 
     fn down_tick(&mut self, now: Uptime) {

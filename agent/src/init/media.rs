@@ -131,7 +131,9 @@ impl Media {
             .filter(|name| is_disk(name))
             .collect();
         self.disks.retain(|name, _| names.contains(name));
-        let new = names.into_iter().filter(|name| !self.disks.contains_key(name));
+        let new = names
+            .into_iter()
+            .filter(|name| !self.disks.contains_key(name));
         let new: Vec<String> = new.collect();
         for name in &new {
             self.ask(name);
@@ -236,7 +238,9 @@ impl Media {
                 None => *kind == partition.type_guid(),
             };
             let mut partitions = table.partitions.iter();
-            partitions.find(|(_, guids)| fits(guids)).map(|(number, _)| *number)
+            partitions
+                .find(|(_, guids)| fits(guids))
+                .map(|(number, _)| *number)
         };
         let haul = find(self.wanted.haul, Partition::Haul)?;
         Some((haul, find(self.wanted.config, Partition::Config)))
@@ -306,9 +310,7 @@ mod tests {
     fn table(disk: u128, guids: &[(u32, u128)]) -> String {
         let partitions = guids
             .iter()
-            .map(|&(number, guid)| {
-                (number, (Uuid::from_u128(guid), Partition::Haul.type_guid()))
-            })
+            .map(|&(number, guid)| (number, (Uuid::from_u128(guid), Partition::Haul.type_guid())))
             .collect();
         let disk = Uuid::from_u128(disk);
         serde_json::to_string(&Table { disk, partitions }).unwrap()
@@ -344,7 +346,11 @@ mod tests {
         };
         assert_eq!(stick.haul, "sdc3");
         assert_eq!(stick.config.as_deref(), Some("sdc1"));
-        assert!(media.seen().contains("no partition table"), "{}", media.seen());
+        assert!(
+            media.seen().contains("no partition table"),
+            "{}",
+            media.seen()
+        );
     }
 
     #[test]

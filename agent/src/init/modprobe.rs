@@ -80,7 +80,10 @@ mod tests {
         assert_eq!(request.modules, ["rtnl-link-vxlan"]);
         assert!(request.quiet);
         assert_eq!(parse("-- nft-chain-2-nat").modules, ["nft-chain-2-nat"]);
-        assert_eq!(parse("-a --first-time br_netfilter overlay").modules, ["br_netfilter", "overlay"]);
+        assert_eq!(
+            parse("-a --first-time br_netfilter overlay").modules,
+            ["br_netfilter", "overlay"]
+        );
         assert_eq!(parse("dummy numdummies=2").modules, ["dummy"]);
         assert!(parse("-qa overlay").quiet && !parse("--sequential overlay").quiet);
     }

@@ -61,7 +61,12 @@ pub(super) const EARLY: &[Mount] = &[
         NOSUID.union(MountFlags::NOEXEC),
         "gid=5,mode=620,ptmxmode=666",
     ),
-    needed("/dev/shm", "tmpfs", NOSUID.union(MountFlags::NODEV), "mode=1777"),
+    needed(
+        "/dev/shm",
+        "tmpfs",
+        NOSUID.union(MountFlags::NODEV),
+        "mode=1777",
+    ),
     needed(
         "/run",
         "tmpfs",
@@ -85,7 +90,11 @@ pub(super) const LATE: &[Mount] = &[
         QUIET,
         "nsdelegate,memory_recursiveprot",
     ),
-    wished("/dev/hugepages", "hugetlbfs", NOSUID.union(MountFlags::NODEV)),
+    wished(
+        "/dev/hugepages",
+        "hugetlbfs",
+        NOSUID.union(MountFlags::NODEV),
+    ),
     wished("/sys/kernel/security", "securityfs", QUIET),
     wished("/sys/kernel/debug", "debugfs", QUIET),
     wished("/sys/kernel/tracing", "tracefs", QUIET),
@@ -115,10 +124,19 @@ pub(super) fn mount_all(table: &[Mount]) -> Vec<String> {
         // sysfs and the like bring their directories along; where they don't, the feature is missing
         let _ = fs::create_dir_all(line.target);
         let data = CString::new(line.data).unwrap_or_default();
-        match mount(line.kind, line.target, line.kind, line.flags, data.as_c_str()) {
+        match mount(
+            line.kind,
+            line.target,
+            line.kind,
+            line.flags,
+            data.as_c_str(),
+        ) {
             Ok(()) | Err(Errno::BUSY) => {}
             Err(error) if line.needed => {
-                problems.push(format!("mounting {} on {}: {error}", line.kind, line.target));
+                problems.push(format!(
+                    "mounting {} on {}: {error}",
+                    line.kind, line.target
+                ));
             }
             Err(_) => {}
         }
@@ -222,8 +240,13 @@ mod tests {
         for table in [EARLY, LATE] {
             for (i, line) in table.iter().enumerate() {
                 let mut later = table.iter().skip(i + 1);
-                let parent = later.find(|other| line.target.starts_with(&format!("{}/", other.target)));
-                assert!(parent.is_none(), "{} is mounted before its parent", line.target);
+                let parent =
+                    later.find(|other| line.target.starts_with(&format!("{}/", other.target)));
+                assert!(
+                    parent.is_none(),
+                    "{} is mounted before its parent",
+                    line.target
+                );
             }
         }
     }

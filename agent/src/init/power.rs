@@ -55,7 +55,9 @@ impl Power {
 
 /// `poweroff`, `halt`, `shutdown` and `reboot`: asks PID 1; `-f` does not ask.
 pub(crate) fn main(power: Power) -> ExitCode {
-    let forced = std::env::args().skip(1).any(|word| word == "-f" || word == "--force");
+    let forced = std::env::args()
+        .skip(1)
+        .any(|word| word == "-f" || word == "--force");
     let error = if forced {
         rustix::fs::sync();
         power.now().to_string()
@@ -147,7 +149,10 @@ fn is_power_key(event: &[u8]) -> bool {
 
 /// Whether a bit is set in sysfs' bitmaps: words of 64 bits in hexadecimal, the lowest last.
 fn has_bit(words: &str, bit: u16) -> bool {
-    let word = words.split_ascii_whitespace().rev().nth(usize::from(bit / 64));
+    let word = words
+        .split_ascii_whitespace()
+        .rev()
+        .nth(usize::from(bit / 64));
     word.and_then(|word| u64::from_str_radix(word, 16).ok())
         .is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }

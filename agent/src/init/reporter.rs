@@ -89,7 +89,9 @@ impl Reporter {
     /// How a stage ended, if it did.
     pub(super) fn outcome(&self, stage: Stage) -> Option<Outcome> {
         let mut stages = self.status.stages.iter();
-        stages.find(|report| report.stage == stage).map(|r| r.outcome)
+        stages
+            .find(|report| report.stage == stage)
+            .map(|r| r.outcome)
     }
 
     /// A line for the kernel's log alone.
@@ -108,11 +110,6 @@ impl Reporter {
     /// Takes the time: a stage begins now, or did at `at`.
     pub(super) fn begin(&mut self, stage: Stage, at: Uptime) {
         self.begun.insert(stage, at);
-    }
-
-    /// When a stage began.
-    pub(super) fn began(&self, stage: Stage) -> Option<Uptime> {
-        self.begun.get(&stage).copied()
     }
 
     /// A stage ended well.
@@ -164,9 +161,15 @@ impl Reporter {
             Outcome::Skipped => "skipped",
         };
         let line = format!("{stage:<8} {verdict:<7} {}", report.detail);
-        let level = if outcome == Outcome::Failed { Level::Error } else { Level::Info };
-        self.kmsg.line(level, &format!("{line} ({:.3} s)", report.took));
-        self.consoles.write(&format!("[{:9.3}] {line}\n", report.at));
+        let level = if outcome == Outcome::Failed {
+            Level::Error
+        } else {
+            Level::Info
+        };
+        self.kmsg
+            .line(level, &format!("{line} ({:.3} s)", report.took));
+        self.consoles
+            .write(&format!("[{:9.3}] {line}\n", report.at));
         self.port.send(&StatusLine::Stage(report.clone()));
         match (&report.problem, outcome) {
             (Some(problem), Outcome::Failed) => self.problems.insert(stage, problem.clone()),

@@ -123,7 +123,10 @@ pub(super) fn mount_haul(device: &str) -> Result<String, String> {
             .exists(),
         ..HaulContents::default()
     };
-    let arches = fs::read_dir(on_haul("arch")).into_iter().flatten().flatten();
+    let arches = fs::read_dir(on_haul("arch"))
+        .into_iter()
+        .flatten()
+        .flatten();
     contents.arches = arches
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
@@ -147,8 +150,7 @@ pub(super) fn mount_haul(device: &str) -> Result<String, String> {
 /// The helper's task: mounts HAULCFG.
 pub(super) fn mount_config(device: &str) -> Result<String, String> {
     let source = Path::new("/dev").join(device);
-    let flags =
-        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     fs::create_dir_all(node::CONFIG)
         .map_err(|error| format!("making {}: {error}", node::CONFIG))?;
     // names in UTF-8 whatever the kernel's default is; without the table, as the kernel likes
@@ -182,8 +184,14 @@ fn try_switch(carried: &Carried) -> Result<String, String> {
         move |error: io::Error| format!("{what}: {error}")
     };
     fs::create_dir_all(NEW_ROOT).map_err(failed("making the new root"))?;
-    mount("tmpfs", NEW_ROOT, "tmpfs", MountFlags::empty(), ROOT_OPTIONS)
-        .map_err(|error| format!("mounting the new root: {error}"))?;
+    mount(
+        "tmpfs",
+        NEW_ROOT,
+        "tmpfs",
+        MountFlags::empty(),
+        ROOT_OPTIONS,
+    )
+    .map_err(|error| format!("mounting the new root: {error}"))?;
     furnish(Path::new(NEW_ROOT)).map_err(failed("furnishing the new root"))?;
     if !carried.contents.modules {
         // HAUL has none for this kernel: those of the initramfs are all there are
@@ -209,7 +217,10 @@ fn try_switch(carried: &Carried) -> Result<String, String> {
         delete_below(&old, status.st_dev, 0);
     }
     drop(old);
-    let error = Command::new(node::AGENT).arg0("haulboot").env_clear().exec();
+    let error = Command::new(node::AGENT)
+        .arg0("haulboot")
+        .env_clear()
+        .exec();
     Err(format!("starting {}: {error}", node::AGENT))
 }
 
@@ -217,7 +228,10 @@ fn try_switch(carried: &Carried) -> Result<String, String> {
 fn furnish(root: &Path) -> io::Result<()> {
     for (directory, mode) in DIRECTORIES {
         let path = root.join(directory);
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
     }
     let agent = root.join(node::AGENT.trim_start_matches('/'));
@@ -300,7 +314,11 @@ pub(super) fn link_modules(contents: &HaulContents) -> Vec<String> {
 }
 
 /// What to tell a person whose stick does not fit this machine; `None` if it does.
-pub(super) fn misfit(contents: &HaulContents, arch: Arch, release: &str) -> Option<(String, String)> {
+pub(super) fn misfit(
+    contents: &HaulContents,
+    arch: Arch,
+    release: &str,
+) -> Option<(String, String)> {
     if let Some(problem) = &contents.problem {
         return Some((
             format!("HAUL is mounted, but {problem}."),
@@ -348,9 +366,15 @@ mod tests {
     #[test]
     fn a_stick_for_another_architecture_says_for_which() {
         let (what, mend) = misfit(&contents(false, &["arm64"]), Arch::X86_64, "6.12").unwrap();
-        assert!(what.contains("built for arm64") && what.contains("is x86_64"), "{what}");
+        assert!(
+            what.contains("built for arm64") && what.contains("is x86_64"),
+            "{what}"
+        );
         assert!(mend.contains("--arch x86_64"));
-        assert_eq!(misfit(&contents(true, &["arm64", "x86_64"]), Arch::X86_64, "6.12"), None);
+        assert_eq!(
+            misfit(&contents(true, &["arm64", "x86_64"]), Arch::X86_64, "6.12"),
+            None
+        );
     }
 
     #[test]
@@ -380,7 +404,10 @@ mod tests {
         furnish(root.path()).unwrap();
         assert!(root.path().join("usr/sbin/haulboot").is_file());
         assert!(root.path().join("sbin/modprobe").is_file());
-        let mode = fs::metadata(root.path().join("tmp")).unwrap().permissions().mode();
+        let mode = fs::metadata(root.path().join("tmp"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o1777);
     }
 }

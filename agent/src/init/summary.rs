@@ -32,11 +32,20 @@ pub(super) fn line(status: &Status, serves: bool) -> String {
         |image| {
             let hauls: Vec<&str> = image.hauls.iter().map(|haul| haul.name.as_str()).collect();
             let blobs = image.blobs;
-            format!("{}: {} blobs, {}", hauls.join(", "), blobs.count, size(blobs.bytes))
+            format!(
+                "{}: {} blobs, {}",
+                hauls.join(", "),
+                blobs.count,
+                size(blobs.bytes)
+            )
         },
     );
     let host = addresses.first().map_or("localhost", String::as_str);
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
     format!("{who}{at} serves {what} at http://{host}:5000/")
 }
 

@@ -38,7 +38,10 @@ pub(super) fn apply() -> Vec<String> {
     let mut problems = Vec::new();
     for (name, value) in SETTINGS {
         if let Err(error) = fs::write(format!("/proc/sys/{name}"), value) {
-            problems.push(format!("setting {} to {value}: {error}", name.replace('/', ".")));
+            problems.push(format!(
+                "setting {} to {value}: {error}",
+                name.replace('/', ".")
+            ));
         }
     }
     problems

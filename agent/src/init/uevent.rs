@@ -36,9 +36,7 @@ pub(super) struct Uevent {
 impl Uevent {
     /// Reads a packet: `action@path`, then `KEY=value` pairs, each ended by a zero.
     pub(super) fn parse(packet: &[u8]) -> Option<Uevent> {
-        let mut fields = packet
-            .split(|&byte| byte == 0)
-            .map(String::from_utf8_lossy);
+        let mut fields = packet.split(|&byte| byte == 0).map(String::from_utf8_lossy);
         let header = fields.next()?;
         let (action, path) = header.split_once('@')?;
         let mut event = Uevent {

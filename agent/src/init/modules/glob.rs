@@ -90,7 +90,11 @@ mod tests {
         for (pattern, text, expected) in [
             ("pci:v00008086d*sv*", "pci:v00008086d000010D3sv0000", true),
             ("pci:v00008086d*sv*", "pci:v00008087d000010D3sv0000", false),
-            ("usb:v*p*d*dc*ic08isc06ip50in*", "usb:v1p2d3dc0ic08isc06ip50in00", true),
+            (
+                "usb:v*p*d*dc*ic08isc06ip50in*",
+                "usb:v1p2d3dc0ic08isc06ip50in00",
+                true,
+            ),
             ("usb:v05ACp12[9A-F]?*", "usb:v05ACp12A0d1", true),
             ("usb:v05ACp12[9A-F]?*", "usb:v05ACp1280d1", false),
             ("a[!b]c", "axc", true),

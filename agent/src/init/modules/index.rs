@@ -99,7 +99,11 @@ impl Index {
                     ("pre:", _) => place = Some(true),
                     ("post:", _) => place = Some(false),
                     (other, Some(before)) => {
-                        let map = if before { &mut self.before } else { &mut self.after };
+                        let map = if before {
+                            &mut self.before
+                        } else {
+                            &mut self.after
+                        };
                         map.entry(name.clone()).or_default().push(normalise(other));
                     }
                     (_, None) => {}
@@ -139,7 +143,9 @@ impl Index {
             let Some(aliases) = asked.get(..length).and_then(|key| self.patterns.get(key)) else {
                 continue;
             };
-            let fitting = aliases.iter().filter(|(pattern, _)| glob::matches(pattern, &asked));
+            let fitting = aliases
+                .iter()
+                .filter(|(pattern, _)| glob::matches(pattern, &asked));
             found.extend(fitting.map(|(_, module)| module.clone()));
         }
         let mut seen = HashSet::new();
@@ -166,7 +172,9 @@ impl Index {
             order: Vec::new(),
         };
         plan.add(&normalise(name), true, 0);
-        let Plan { required, order, .. } = plan;
+        let Plan {
+            required, order, ..
+        } = plan;
         order
             .into_iter()
             .map(|name| {
@@ -198,7 +206,10 @@ impl Plan<'_> {
         let index = self.index;
         let soft = |map: &HashMap<String, Vec<String>>| -> Vec<String> {
             let asked = map.get(name).cloned().unwrap_or_default();
-            asked.iter().flat_map(|asked| index.resolve(asked)).collect()
+            asked
+                .iter()
+                .flat_map(|asked| index.resolve(asked))
+                .collect()
         };
         let needs = index.needs.get(name).cloned().unwrap_or_default();
         for needed in needs.iter().rev() {
@@ -231,7 +242,9 @@ mod tests {
              kernel/drivers/usb/storage/usb-storage.ko.xz: kernel/drivers/usb/core/usbcore.ko.xz\n\
              kernel/drivers/usb/core/usbcore.ko.xz:\n",
         );
-        index.add_softdep("softdep ext4 pre: crypto-crc32c\nsoftdep jbd2 pre: crypto-crc32c\nsoftdep cifs gcm\n");
+        index.add_softdep(
+            "softdep ext4 pre: crypto-crc32c\nsoftdep jbd2 pre: crypto-crc32c\nsoftdep cifs gcm\n",
+        );
         index.add_alias(
             "# comment\nalias crypto-crc32c crc32c_generic\nalias crypto-crc32c crc32c_intel\n\
              alias fs-ext4 ext4\nalias usb:v*p*d*dc*dsc*dp*ic08isc06ip50in* usb_storage\n",
@@ -254,7 +267,11 @@ mod tests {
         assert!(at("crc32c_generic") < at("jbd2") && at("crc32c_intel") < at("ext4"));
         assert_eq!(order.len(), 5);
         let required: Vec<_> = index.plan("ext4").into_iter().filter(|(_, r)| *r).collect();
-        assert_eq!(required.len(), 3, "crc32c is tried, not required: {required:?}");
+        assert_eq!(
+            required.len(),
+            3,
+            "crc32c is tried, not required: {required:?}"
+        );
     }
 
     #[test]
@@ -262,9 +279,18 @@ mod tests {
         let index = index();
         assert_eq!(index.resolve("usb-storage"), ["usb_storage"]);
         assert_eq!(index.resolve("fs-ext4"), ["ext4"]);
-        assert_eq!(index.resolve("usb:v0781p5581d0100dc00dsc00dp00ic08isc06ip50in00"), ["usb_storage"]);
-        assert_eq!(index.resolve("crypto-crc32c"), ["crc32c_generic", "crc32c_intel"]);
-        assert_eq!(index.resolve("virtio:d00000003v00001AF4"), ["virtio_console"]);
+        assert_eq!(
+            index.resolve("usb:v0781p5581d0100dc00dsc00dp00ic08isc06ip50in00"),
+            ["usb_storage"]
+        );
+        assert_eq!(
+            index.resolve("crypto-crc32c"),
+            ["crc32c_generic", "crc32c_intel"]
+        );
+        assert_eq!(
+            index.resolve("virtio:d00000003v00001AF4"),
+            ["virtio_console"]
+        );
         assert!(index.is_built_in("nf_tables"));
         assert!(index.resolve("no-such").is_empty());
     }
@@ -281,17 +307,25 @@ mod tests {
     fn thirty_thousand_aliases_and_a_thousand_devices_take_well_under_a_second() {
         let mut text = String::new();
         for i in 0..30_000 {
-            text.push_str(&format!("alias pci:v{:08X}d{i:08X}sv*sd*bc*sc*i* module_{}\n", i % 97, i % 500));
+            text.push_str(&format!(
+                "alias pci:v{:08X}d{i:08X}sv*sd*bc*sc*i* module_{}\n",
+                i % 97,
+                i % 500
+            ));
         }
         for i in 0..500 {
-            text.push_str(&format!("alias usb:v*p*d*dc*dsc*dp*ic{i:02X}isc*ip*in* class_{i}\n"));
+            text.push_str(&format!(
+                "alias usb:v*p*d*dc*dsc*dp*ic{i:02X}isc*ip*in* class_{i}\n"
+            ));
         }
         let mut index = Index::default();
         index.add_alias(&text);
         let start = std::time::Instant::now();
         let mut found = 0;
         for i in 0..1000 {
-            found += index.resolve(&format!("pci:v{:08X}d{i:08X}sv0sd0bc0sc0i0", i % 97)).len();
+            found += index
+                .resolve(&format!("pci:v{:08X}d{i:08X}sv0sd0bc0sc0i0", i % 97))
+                .len();
             found += index.resolve("usb:v1p2d3dc0dsc0dp0ic08isc6ip50in0").len();
         }
         assert_eq!(found, 2000);

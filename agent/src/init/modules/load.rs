@@ -92,7 +92,10 @@ impl Loading {
             .into_iter()
             .filter(|module| !self.arguments.blacklist.contains(module));
         let allowed: Vec<_> = allowed.collect();
-        allowed.iter().filter_map(|module| self.module(module).err()).collect()
+        allowed
+            .iter()
+            .filter_map(|module| self.module(module).err())
+            .collect()
     }
 
     /// Loads what a name or alias means. Done if one of the modules meant is in the kernel then;
@@ -144,7 +147,11 @@ impl Loading {
             module: name.to_owned(),
             why,
         };
-        if Path::new("/sys/module").join(name).join("initstate").exists() {
+        if Path::new("/sys/module")
+            .join(name)
+            .join("initstate")
+            .exists()
+        {
             return Ok(());
         }
         let path = self
@@ -153,7 +160,12 @@ impl Loading {
             .ok_or_else(|| failure("no such module".to_owned()))?;
         let file = File::open(&path)
             .map_err(|error| failure(format!("opening {}: {error}", path.display())))?;
-        let parameters = self.arguments.parameters.get(name).cloned().unwrap_or_default();
+        let parameters = self
+            .arguments
+            .parameters
+            .get(name)
+            .cloned()
+            .unwrap_or_default();
         let parameters = CString::new(parameters).unwrap_or_default();
         let plain = path.extension().is_some_and(|extension| extension == "ko");
         let flags = if plain { 0 } else { COMPRESSED };
@@ -184,7 +196,9 @@ mod tests {
             "quiet modprobe.blacklist=nouveau,i2c-piix4 usb-storage.delay_use=0 \
              usb_storage.quirks=1:2:u haulboot.built=5 loglevel=7",
         );
-        assert!(arguments.blacklist.contains("nouveau") && arguments.blacklist.contains("i2c_piix4"));
+        assert!(
+            arguments.blacklist.contains("nouveau") && arguments.blacklist.contains("i2c_piix4")
+        );
         assert_eq!(
             arguments.parameters.get("usb_storage").map(String::as_str),
             Some("delay_use=0 quirks=1:2:u")
