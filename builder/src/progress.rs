@@ -1,5 +1,9 @@
 //! Telling a person how far a long step is.
 
+mod terminal;
+
+pub use terminal::Stderr;
+
 /// Takes the progress of a sequence of steps, one at a time.
 pub trait Progress {
     /// A step begins; `total` is its size in bytes where that is known.
