@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use builder::haul::{self, HaulError};
 use builder::progress::Silent;
@@ -334,28 +335,31 @@ fn a_directory_with_something_in_it_is_not_touched() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_that_says_so_and_leaves_nothing() {
-    // /dev/full can't hold a directory; a link to it in place of a blob's partial file can't be
-    // made either, since the directory is ours: so a file limit stands in for the disk's end
-    let mut haul = Haul::default();
-    haul.image("docker.io/library/a:1", &[7; 100]);
+fn a_place_that_can_not_be_written_to_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let path = haul.write(directory.path(), "haul.tar");
-    let locked = directory.path().join("locked");
-    fs::write(&locked, b"").unwrap();
-    let error = haul::load(&[path], &locked.join("layout"), &Silent).unwrap_err();
-    assert!(
-        matches!(error, HaulError::Write { .. } | HaulError::Exists { .. }),
-        "{error}"
-    );
-    assert!(error.to_string().contains("layout"), "{error}");
+    let file = directory.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let inputs = [fixtures().join("hauler-2.0.3-small.tar.zst")];
+    for error in [
+        haul::load(&inputs, &file.join("layout"), &Silent).unwrap_err(),
+        haul::extract(&inputs, &file.join("layout"), &Silent).unwrap_err(),
+        haul::extract(&inputs, &directory.path().join("no/layout"), &Silent).unwrap_err(),
+    ] {
+        assert!(matches!(error, HaulError::Write { .. }), "{error:?}");
+        assert!(error.to_string().contains("layout"), "{error}");
+    }
+    assert_eq!(tree(directory.path()).len(), 1);
 }
 
 /// The small fixture, unpacked, and what it must give.
-fn small() -> (Vec<u8>, haul::Loaded) {
-    let path = fixtures().join("hauler-2.0.3-small.tar.zst");
-    let tar = zstd::decode_all(fs::File::open(&path).unwrap()).unwrap();
-    (tar, haul::inspect(&[path], &Silent).unwrap())
+fn small() -> (Vec<u8>, &'static haul::Loaded) {
+    static SMALL: OnceLock<(Vec<u8>, haul::Loaded)> = OnceLock::new();
+    let (tar, loaded) = SMALL.get_or_init(|| {
+        let path = fixtures().join("hauler-2.0.3-small.tar.zst");
+        let tar = zstd::decode_all(fs::File::open(&path).unwrap()).unwrap();
+        (tar, haul::inspect(&[path], &Silent).unwrap())
+    });
+    (tar.clone(), loaded)
 }
 
 fn inspect_bytes(bytes: &[u8]) -> Result<haul::Loaded, HaulError> {
@@ -401,7 +405,7 @@ proptest! {
             *at.get_mut(&mut tar) ^= 1 << bit;
         }
         if let Ok(loaded) = inspect_bytes(&tar) {
-            prop_assert!(is_right(&loaded, &whole));
+            prop_assert!(is_right(&loaded, whole));
         }
     }
 
@@ -425,7 +429,7 @@ proptest! {
             block.copy_from_slice(header.as_bytes());
         }
         if let Ok(loaded) = inspect_bytes(&tar) {
-            prop_assert!(is_right(&loaded, &whole));
+            prop_assert!(is_right(&loaded, whole));
         }
     }
 
@@ -433,15 +437,14 @@ proptest! {
     fn flipped_bits_in_a_packed_archive_are_noticed(
         at in any::<prop::sample::Index>(), bit in 0..8_u8, cut in proptest::option::of(any::<prop::sample::Index>())
     ) {
-        let path = fixtures().join("hauler-2.0.3-small.tar.zst");
-        let whole = haul::inspect(std::slice::from_ref(&path), &Silent).unwrap();
-        let mut packed = fs::read(path).unwrap();
+        let (_, whole) = small();
+        let mut packed = fs::read(fixtures().join("hauler-2.0.3-small.tar.zst")).unwrap();
         *at.get_mut(&mut packed) ^= 1 << bit;
         if let Some(cut) = cut {
             packed.truncate(cut.index(packed.len()));
         }
         if let Ok(loaded) = inspect_bytes(&packed) {
-            prop_assert_eq!(loaded.catalog, whole.catalog);
+            prop_assert_eq!(&loaded.catalog, &whole.catalog);
         }
     }
 
