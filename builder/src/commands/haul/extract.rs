@@ -3,10 +3,14 @@
 use image_layout::text::printable;
 
 use crate::cli::haul::Extract;
-use crate::progress::Stderr;
+use crate::progress;
 
 pub(super) fn run(arguments: &Extract) -> anyhow::Result<()> {
-    let loaded = crate::haul::extract(&arguments.hauls, &arguments.dir, &Stderr::new())?;
+    let loaded = crate::haul::extract(
+        &arguments.hauls,
+        &arguments.dir,
+        progress::to_stderr(false).as_ref(),
+    )?;
     let totals = loaded.catalog.totals();
     let dir = printable(&arguments.dir.to_string_lossy());
     super::table::print(&format!(

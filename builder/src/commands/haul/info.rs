@@ -10,10 +10,10 @@ use indicatif::HumanBytes;
 use super::table::{self, Table};
 use crate::cli::haul::Info;
 use crate::haul::Loaded;
-use crate::progress::Stderr;
+use crate::progress;
 
 pub(super) fn run(arguments: &Info) -> anyhow::Result<()> {
-    let loaded = crate::haul::inspect(&arguments.hauls, &Stderr::new())?;
+    let loaded = crate::haul::inspect(&arguments.hauls, progress::to_stderr(false).as_ref())?;
     if arguments.json {
         let mut json = serde_json::to_string_pretty(&loaded.catalog)?;
         json.push('\n');
