@@ -183,8 +183,8 @@ const COPY_AGAIN: &str =
 
 impl HaulError {
     /// What a person can do about it: one line.
-    pub fn help(&self) -> Option<String> {
-        let help = match self {
+    pub fn help(&self) -> String {
+        match self {
             HaulError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "check the path; a haul is what `hauler store save` writes".into()
             }
@@ -248,8 +248,7 @@ impl HaulError {
                 "free some space, or choose another disk: a haul needs about its own size".into()
             }
             HaulError::Write { .. } => "check that this user may write there".into(),
-        };
-        Some(help)
+        }
     }
 }
 
