@@ -3,6 +3,7 @@
 pub mod bootpack;
 pub mod build;
 mod failure;
+pub mod haul;
 pub mod inspect;
 pub mod run;
 
@@ -19,6 +20,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         None => build::run(&cli.build)?,
+        Some(Command::Haul(command)) => haul::run(command)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
         Some(Command::Run(args)) => run::run(args)?,
         Some(Command::Bootpack(args)) => bootpack::run(args)?,

@@ -328,8 +328,16 @@ fn no_haul(layout: &Path) -> Result<Loaded, ImageError> {
         format: catalog::FORMAT,
         ..Catalog::default()
     };
-    put(layout, hauler::OCI_LAYOUT, b"{\"imageLayoutVersion\":\"1.0.0\"}\n")?;
-    put(layout, hauler::INDEX, b"{\"schemaVersion\":2,\"manifests\":[]}\n")?;
+    put(
+        layout,
+        hauler::OCI_LAYOUT,
+        b"{\"imageLayoutVersion\":\"1.0.0\"}\n",
+    )?;
+    put(
+        layout,
+        hauler::INDEX,
+        b"{\"schemaVersion\":2,\"manifests\":[]}\n",
+    )?;
     put(layout, haul::CATALOG, &json(&catalog, haul::CATALOG)?)?;
     fs::create_dir_all(layout.join("blobs/sha256")).map_err(ImageError::io("making", layout))?;
     Ok(Loaded {
