@@ -35,3 +35,6 @@ pub use open::BootPack;
 pub use packages::PackagesError;
 
 pub(crate) use manifest::is_plain_path;
+
+#[cfg(test)]
+mod tests;

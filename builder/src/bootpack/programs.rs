@@ -100,7 +100,7 @@ pub(crate) mod tests {
     fn an_agent_is_static_and_for_its_architecture() {
         assert_eq!(check_static_elf(&elf(62, 1), Arch::X86_64), Ok(()));
         assert_eq!(check_static_elf(&elf(183, 1), Arch::Arm64), Ok(()));
-        let dynamic = check_static_elf(&elf(62, PT_INTERP), Arch::X86_64).unwrap_err();
+        let dynamic = check_static_elf(&elf(62, PT_INTERP.0), Arch::X86_64).unwrap_err();
         assert!(dynamic.contains("not static"), "{dynamic}");
         assert!(check_static_elf(&elf(62, 1), Arch::Arm64).is_err());
         assert!(check_static_elf(b"#!/bin/sh\n", Arch::X86_64).is_err());

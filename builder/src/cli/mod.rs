@@ -3,6 +3,7 @@
 pub mod bootpack;
 pub mod build;
 pub mod inspect;
+pub mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -46,6 +47,8 @@ pub struct Cli {
 pub enum Command {
     /// Show what is on an image or a drive
     Inspect(inspect::InspectArgs),
+    /// Boot an image in QEMU on this machine
+    Run(run::Run),
     /// Make the boot pack of one architecture
     Bootpack(bootpack::BootPackArgs),
 }
@@ -83,9 +86,16 @@ mod tests {
             }
             let about = command.get_about().map(ToString::to_string);
             let about = about.unwrap_or_else(|| panic!("{name} has no help"));
-            assert!(about.len() <= 78 && !about.ends_with('.'), "{name}: {about:?}");
+            assert!(
+                about.len() <= 78 && !about.ends_with('.'),
+                "{name}: {about:?}"
+            );
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "{name}: {}", argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{name}: {}",
+                    argument.get_id()
+                );
             }
         }
     }

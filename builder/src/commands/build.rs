@@ -107,14 +107,21 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
     ));
     for (arch, what) in &info.arches {
         let k3s = match &what.k3s {
-            Some(k3s) => format!("k3s {}", k3s.version.as_deref().unwrap_or("of unknown version")),
+            Some(k3s) => format!(
+                "k3s {}",
+                k3s.version.as_deref().unwrap_or("of unknown version")
+            ),
             None => "no k3s".to_owned(),
         };
         let firmware = match what.firmware.len() {
             0 => "no device firmware".to_owned(),
             count => counted(count, "file") + " of device firmware",
         };
-        lines.push(format!("{:<9} kernel {}, {k3s}, {firmware}", arch.name(), what.kernel));
+        lines.push(format!(
+            "{:<9} kernel {}, {k3s}, {firmware}",
+            arch.name(),
+            what.kernel
+        ));
     }
     let source = match given {
         Some(path) => path.display().to_string(),
@@ -135,7 +142,9 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
     match place {
         Place::File(path) => {
             lines.push(String::new());
-            lines.push("Next, write it to a flash drive (erases the drive), or try it here:".to_owned());
+            lines.push(
+                "Next, write it to a flash drive (erases the drive), or try it here:".to_owned(),
+            );
             lines.push(format!(
                 "  sudo dd if={path} of=/dev/sdX bs=4M conv=fsync status=progress"
             ));
@@ -143,7 +152,9 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
         }
         Place::Device(path) => {
             lines.push(String::new());
-            lines.push(format!("Next: sudo eject {path}, and boot a machine from it."));
+            lines.push(format!(
+                "Next: sudo eject {path}, and boot a machine from it."
+            ));
         }
         Place::Stream => {}
     }

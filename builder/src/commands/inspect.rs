@@ -33,7 +33,11 @@ fn text(contents: &Contents) -> String {
         .ok()
         .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
         .map_or_else(|| image.built.to_string(), |time| time.to_string());
-    lines.push(format!("{}, {}", contents.path.display(), Size(contents.bytes)));
+    lines.push(format!(
+        "{}, {}",
+        contents.path.display(),
+        Size(contents.bytes)
+    ));
     lines.push(format!("  built by Haulboot {}, {time}", image.builder));
     lines.push(format!("  disk GUID {}", contents.disk));
 
@@ -54,13 +58,23 @@ fn text(contents: &Contents) -> String {
             true => "",
             false => " (incomplete)",
         };
-        lines.push(format!("  {arch}{complete}: kernel {}, agent {}", what.kernel, what.agent));
+        lines.push(format!(
+            "  {arch}{complete}: kernel {}, agent {}",
+            what.kernel, what.agent
+        ));
         if let Some(k3s) = &what.k3s {
             let version = k3s.version.as_deref().unwrap_or("of unknown version");
-            lines.push(format!("    k3s {version}, {}, {}", Size(k3s.size), k3s.digest));
+            lines.push(format!(
+                "    k3s {version}, {}, {}",
+                Size(k3s.size),
+                k3s.digest
+            ));
         }
         if !what.firmware.is_empty() {
-            lines.push(format!("    device firmware: {} files", what.firmware.len()));
+            lines.push(format!(
+                "    device firmware: {} files",
+                what.firmware.len()
+            ));
         }
     }
 
@@ -84,7 +98,11 @@ fn text(contents: &Contents) -> String {
     for haul in &image.hauls {
         lines.push(format!("\nHaul {}", clean(&haul.name)));
     }
-    lines.push(format!("  {} blobs, {}", image.blobs.count, Size(image.blobs.bytes)));
+    lines.push(format!(
+        "  {} blobs, {}",
+        image.blobs.count,
+        Size(image.blobs.bytes)
+    ));
     for (kind, heading) in [
         (ArtifactKind::Image, "Images"),
         (ArtifactKind::Chart, "Charts"),
@@ -101,7 +119,12 @@ fn text(contents: &Contents) -> String {
     }
     if !contents.warnings.is_empty() {
         lines.push("\nWarnings".to_owned());
-        lines.extend(contents.warnings.iter().map(|text| format!("  {}", clean(text))));
+        lines.extend(
+            contents
+                .warnings
+                .iter()
+                .map(|text| format!("  {}", clean(text))),
+        );
     }
     lines.join("\n") + "\n"
 }

@@ -4,6 +4,7 @@ pub mod bootpack;
 pub mod build;
 mod failure;
 pub mod inspect;
+pub mod run;
 
 pub use failure::{exit_code, help};
 
@@ -19,6 +20,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         None => build::run(&cli.build)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
+        Some(Command::Run(args)) => run::run(args)?,
         Some(Command::Bootpack(args)) => bootpack::run(args)?,
     }
     Ok(ExitCode::SUCCESS)

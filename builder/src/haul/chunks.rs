@@ -227,9 +227,17 @@ mod tests {
             assert_eq!(scheme.file(number), name);
         }
         for name in [
-            "haul.tar.zst", "haul.tar.zst.000", "haul.tar.zst.01", "haul.tar.zst.0001",
-            "haul_01.tar.zst", "haul_1", "_0.tar", ".001", "haul_0.tar.zst.bak",
-            "haul_99999999999.tar", "hello-0.1.0.tgz",
+            "haul.tar.zst",
+            "haul.tar.zst.000",
+            "haul.tar.zst.01",
+            "haul.tar.zst.0001",
+            "haul_01.tar.zst",
+            "haul_1",
+            "_0.tar",
+            ".001",
+            "haul_0.tar.zst.bak",
+            "haul_99999999999.tar",
+            "hello-0.1.0.tgz",
         ] {
             assert_eq!(Scheme::of(name), None, "{name}");
         }
@@ -257,7 +265,10 @@ mod tests {
         for name in &names {
             let found = find(&directory.path().join(name)).unwrap().unwrap();
             assert_eq!(found.name, "haul.tar.zst");
-            let order: Vec<_> = names.iter().map(|name| directory.path().join(name)).collect();
+            let order: Vec<_> = names
+                .iter()
+                .map(|name| directory.path().join(name))
+                .collect();
             assert_eq!(found.files, order);
         }
     }
@@ -265,12 +276,25 @@ mod tests {
     #[test]
     fn a_missing_piece_is_named() {
         for (files, given, missing) in [
-            (&["a.tar.zst.001", "a.tar.zst.003"][..], "a.tar.zst.001", "a.tar.zst.002"),
-            (&["a.tar.zst.002", "a.tar.zst.003"][..], "a.tar.zst.003", "a.tar.zst.001"),
+            (
+                &["a.tar.zst.001", "a.tar.zst.003"][..],
+                "a.tar.zst.001",
+                "a.tar.zst.002",
+            ),
+            (
+                &["a.tar.zst.002", "a.tar.zst.003"][..],
+                "a.tar.zst.003",
+                "a.tar.zst.001",
+            ),
             (&["a_1.tar.zst"][..], "a_1.tar.zst", "a_0.tar.zst"),
-            (&["a_0.tar.zst", "a_2.tar.zst"][..], "a_0.tar.zst", "a_1.tar.zst"),
+            (
+                &["a_0.tar.zst", "a_2.tar.zst"][..],
+                "a_0.tar.zst",
+                "a_1.tar.zst",
+            ),
         ] {
-            let files: Vec<(&str, &[u8])> = files.iter().map(|name| (*name, &b"piece"[..])).collect();
+            let files: Vec<(&str, &[u8])> =
+                files.iter().map(|name| (*name, &b"piece"[..])).collect();
             let directory = directory(&files);
             let error = find(&directory.path().join(given)).unwrap_err();
             assert!(
@@ -283,7 +307,9 @@ mod tests {
     #[test]
     fn hauls_that_are_only_numbered_are_not_joined() {
         let directory = directory(&[
-            ("site_0.tar.zst", ZSTD), ("site_1.tar.zst", ZSTD), ("site_7.tar.zst", ZSTD),
+            ("site_0.tar.zst", ZSTD),
+            ("site_1.tar.zst", ZSTD),
+            ("site_7.tar.zst", ZSTD),
         ]);
         for name in ["site_0.tar.zst", "site_1.tar.zst", "site_7.tar.zst"] {
             assert_eq!(find(&directory.path().join(name)).unwrap(), None, "{name}");

@@ -47,7 +47,10 @@ impl Packing {
 
 /// Whether a file that begins so is compressed by a program that Hauler uses.
 pub(super) fn is_compressed(start: &[u8]) -> bool {
-    matches!(Packing::of(start), Packing::Zstd | Packing::Gzip | Packing::Other(_))
+    matches!(
+        Packing::of(start),
+        Packing::Zstd | Packing::Gzip | Packing::Other(_)
+    )
 }
 
 /// The tar archive in `source`, whatever it is packed in. `path` is for messages.

@@ -102,7 +102,12 @@ fn names(path: &Path, below: &str) -> Result<Vec<String>, HaulError> {
     let mut names = Vec::new();
     for file in fs::read_dir(&directory).map_err(failed)? {
         // names that are no UTF-8 are strays; replaced characters make them no names of blobs
-        names.push(file.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        names.push(
+            file.map_err(failed)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort_unstable();
     Ok(names)

@@ -155,7 +155,9 @@ pub enum HaulError {
         source: CatalogError,
     },
     /// The hauls together have a longer index than a node reads.
-    #[error("the hauls together name more artifacts than one image can carry: index.json would have {0} bytes")]
+    #[error(
+        "the hauls together name more artifacts than one image can carry: index.json would have {0} bytes"
+    )]
     IndexTooLarge(u64),
     /// No haul was named.
     #[error("no haul was given")]
@@ -262,7 +264,10 @@ pub(super) struct ReadFailed {
 impl Place {
     /// Tells apart why reading at this place failed: the disk, an early end, or damage.
     pub(super) fn read_error(&self, error: io::Error) -> HaulError {
-        if error.get_ref().is_some_and(|inner| inner.is::<ReadFailed>()) {
+        if error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<ReadFailed>())
+        {
             return match error.downcast::<ReadFailed>() {
                 Ok(ReadFailed { path, source }) => HaulError::Read { path, source },
                 Err(source) => HaulError::Read {

@@ -86,7 +86,8 @@ impl Input {
 fn file_name(path: &Path) -> String {
     let named = path.file_name().map(ToOwned::to_owned);
     let found = || Some(fs::canonicalize(path).ok()?.file_name()?.to_owned());
-    named
-        .or_else(found)
-        .map_or_else(|| "haul".to_owned(), |name| name.to_string_lossy().into_owned())
+    named.or_else(found).map_or_else(
+        || "haul".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -157,7 +157,9 @@ fn read(
         haul: merged.blame(&source),
         source,
     })?;
-    catalog.warnings.splice(0..0, merged.warnings().iter().cloned());
+    catalog
+        .warnings
+        .splice(0..0, merged.warnings().iter().cloned());
     let unneeded = store.drop_unneeded(&catalog)?;
     if unneeded.count > 0 {
         progress.warn(&format!(
@@ -183,7 +185,10 @@ fn write(layout: &Path, index: &[u8], catalog: &Catalog) -> Result<(), HaulError
         source: error.into(),
     })?;
     for (name, bytes) in [
-        (hauler::OCI_LAYOUT, br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice()),
+        (
+            hauler::OCI_LAYOUT,
+            br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice(),
+        ),
         (hauler::INDEX, index),
         (paths::haul::CATALOG, &catalog),
     ] {

@@ -103,7 +103,10 @@ impl Contents {
     pub(super) fn strays(&self) -> Option<String> {
         match self.strays {
             0 => None,
-            1 => Some(format!("{} is no part of a haul and was skipped", self.first_stray)),
+            1 => Some(format!(
+                "{} is no part of a haul and was skipped",
+                self.first_stray
+            )),
             n => Some(format!(
                 "{} and {} other files are no part of a haul and were skipped",
                 self.first_stray,
@@ -123,16 +126,31 @@ mod tests {
     fn names_of_every_era_are_understood() {
         let blob = Member::Blob(Digest::sha256_of(b""));
         assert_eq!(Member::of(&format!("blobs/sha256/{HEX}")), Ok(blob));
-        assert!(matches!(Member::of(&format!("./blobs//sha256/{HEX}")), Ok(Member::Blob(_))));
+        assert!(matches!(
+            Member::of(&format!("./blobs//sha256/{HEX}")),
+            Ok(Member::Blob(_))
+        ));
         assert_eq!(Member::of("./index.json"), Ok(Member::Index));
-        assert_eq!(Member::of(&format!("blobs/sha256/{HEX}.tmp-123")), Ok(Member::Ignored));
-        assert_eq!(Member::of(&format!("blobs/sha256/{}", HEX.to_uppercase())), Ok(Member::Stray));
+        assert_eq!(
+            Member::of(&format!("blobs/sha256/{HEX}.tmp-123")),
+            Ok(Member::Ignored)
+        );
+        assert_eq!(
+            Member::of(&format!("blobs/sha256/{}", HEX.to_uppercase())),
+            Ok(Member::Stray)
+        );
         assert_eq!(Member::of("haul/index.json"), Ok(Member::Stray));
     }
 
     #[test]
     fn names_that_leave_the_haul_are_told_apart() {
-        for name in ["/etc/passwd", "../x", "blobs/../../x", "a/..", "index.json\0"] {
+        for name in [
+            "/etc/passwd",
+            "../x",
+            "blobs/../../x",
+            "a/..",
+            "index.json\0",
+        ] {
             assert_eq!(Member::of(name), Err(Escapes), "{name:?}");
         }
         assert_eq!(Member::of("..x/y"), Ok(Member::Stray));

@@ -119,8 +119,7 @@ impl Merged {
             _ => None,
         };
         let named = |entry: &Descriptor| {
-            let shown = hauler::raw_name(entry)
-                .map_or_else(|| entry.digest.to_string(), printable);
+            let shown = hauler::raw_name(entry).map_or_else(|| entry.digest.to_string(), printable);
             wanted_by.is_some_and(|wanted| *wanted == shown)
         };
         let mut about = self.entries.values().filter(|(entry, _)| named(entry));
@@ -152,7 +151,10 @@ fn normalise(
     {
         set(annotation::IMAGE_NAME, name.to_string());
         if !of_hauler {
-            let without_host = Name { host: None, ..name.clone() };
+            let without_host = Name {
+                host: None,
+                ..name.clone()
+            };
             set(annotation::REF_NAME, without_host.to_string());
         }
     }

@@ -97,7 +97,10 @@ mod tests {
         let bytes: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
         let mut read = Vec::new();
         let source = Box::new(io::Cursor::new(bytes.clone()));
-        ReadAhead::new(source).unwrap().read_to_end(&mut read).unwrap();
+        ReadAhead::new(source)
+            .unwrap()
+            .read_to_end(&mut read)
+            .unwrap();
         assert!(read == bytes);
     }
 
@@ -114,6 +117,9 @@ mod tests {
             .unwrap()
             .read_to_end(&mut read)
             .unwrap_err();
-        assert_eq!((read.as_slice(), error.kind()), (&b"good"[..], io::ErrorKind::UnexpectedEof));
+        assert_eq!(
+            (read.as_slice(), error.kind()),
+            (&b"good"[..], io::ErrorKind::UnexpectedEof)
+        );
     }
 }

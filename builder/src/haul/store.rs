@@ -149,8 +149,13 @@ impl BlobSource for Store {
     fn read(&self, digest: &Digest) -> io::Result<Vec<u8>> {
         let file = match File::open(self.layout.join(digest.blob_path())) {
             Ok(file) => file,
-            Err(error) if self.keep == Keep::Manifests && error.kind() == io::ErrorKind::NotFound => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no JSON object"));
+            Err(error)
+                if self.keep == Keep::Manifests && error.kind() == io::ErrorKind::NotFound =>
+            {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it is no JSON object",
+                ));
             }
             Err(error) => return Err(error),
         };

@@ -65,9 +65,23 @@ pub(super) fn is_header(block: &[u8]) -> bool {
         return false;
     }
     // the checksum's own eight bytes count as spaces; some old tars summed signed bytes
-    let counted = |(at, byte): (usize, &u8)| if (148..156).contains(&at) { b' ' } else { *byte };
-    let unsigned: u32 = block.iter().enumerate().map(|b| u32::from(counted(b))).sum();
-    let signed: i32 = block.iter().enumerate().map(|b| i32::from(counted(b).cast_signed())).sum();
+    let counted = |(at, byte): (usize, &u8)| {
+        if (148..156).contains(&at) {
+            b' '
+        } else {
+            *byte
+        }
+    };
+    let unsigned: u32 = block
+        .iter()
+        .enumerate()
+        .map(|b| u32::from(counted(b)))
+        .sum();
+    let signed: i32 = block
+        .iter()
+        .enumerate()
+        .map(|b| i32::from(counted(b).cast_signed()))
+        .sum();
     Header::from_byte_slice(block)
         .cksum()
         .is_ok_and(|said| said == unsigned || i64::from(said) == i64::from(signed))
@@ -195,7 +209,10 @@ impl<R: Read> TarReader<R> {
     /// The data of an extension header.
     fn extension(&mut self, size: u64, at: u64) -> Result<Vec<u8>, TarError> {
         if size > EXTENSION_BYTES {
-            return Err(TarError::Structure("a name or extended header that is too long", at));
+            return Err(TarError::Structure(
+                "a name or extended header that is too long",
+                at,
+            ));
         }
         self.expect(size, at)?;
         let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
@@ -225,11 +242,17 @@ impl<R: Read> TarReader<R> {
                 Err(error) => return Err(error.into()),
             };
             if buffer.iter().take(read).any(|byte| *byte != 0) {
-                return Err(TarError::Structure("more data after the archive's end", self.offset));
+                return Err(TarError::Structure(
+                    "more data after the archive's end",
+                    self.offset,
+                ));
             }
             self.offset += read as u64;
             if self.offset - start > PADDING_BYTES {
-                return Err(TarError::Structure("endless padding after the archive's end", start));
+                return Err(TarError::Structure(
+                    "endless padding after the archive's end",
+                    start,
+                ));
             }
         }
     }
@@ -238,7 +261,9 @@ impl<R: Read> TarReader<R> {
 impl<R: Read> Read for TarReader<R> {
     /// Reads the data of the current entry.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if most == 0 {
             return Ok(0);
         }
@@ -259,7 +284,10 @@ impl<R: Read> Read for TarReader<R> {
 fn pax(mut records: &[u8], extension: &mut Extension) -> Option<()> {
     while !records.is_empty() {
         let space = records.iter().position(|byte| *byte == b' ')?;
-        let length: usize = std::str::from_utf8(records.get(..space)?).ok()?.parse().ok()?;
+        let length: usize = std::str::from_utf8(records.get(..space)?)
+            .ok()?
+            .parse()
+            .ok()?;
         let record = records.get(space + 1..length)?.strip_suffix(b"\n")?;
         let equals = record.iter().position(|byte| *byte == b'=')?;
         let value = record.get(equals + 1..)?;
@@ -318,8 +346,15 @@ mod tests {
     #[test]
     fn long_names_of_gnu_and_pax_are_put_together() {
         let long = "d/".repeat(200) + "file";
-        let pax = format!("{} path={long}\n20 mtime=1700000.5\n13 size=00003\n", long.len() + 10);
-        let gnu_name = with_data("././@LongLink", EntryType::GNULongName, format!("{long}\0").as_bytes());
+        let pax = format!(
+            "{} path={long}\n20 mtime=1700000.5\n13 size=00003\n",
+            long.len() + 10
+        );
+        let gnu_name = with_data(
+            "././@LongLink",
+            EntryType::GNULongName,
+            format!("{long}\0").as_bytes(),
+        );
         let archive = [
             gnu_name,
             with_data("short", EntryType::Regular, b"abc"),
@@ -329,8 +364,14 @@ mod tests {
         ]
         .concat();
         let entries = read(&archive).unwrap();
-        assert_eq!(entries[0], (long.clone(), EntryKind::File, 7, b"abc".to_vec()));
-        assert_eq!(entries[1], (long, EntryKind::File, 1_700_000, b"def".to_vec()));
+        assert_eq!(
+            entries[0],
+            (long.clone(), EntryKind::File, 7, b"abc".to_vec())
+        );
+        assert_eq!(
+            entries[1],
+            (long, EntryKind::File, 1_700_000, b"def".to_vec())
+        );
     }
 
     #[test]
@@ -364,17 +405,27 @@ mod tests {
 
     #[test]
     fn sizes_that_lie_cost_no_memory() {
-        for kind in [EntryType::GNULongName, EntryType::XHeader, EntryType::GNULongLink] {
+        for kind in [
+            EntryType::GNULongName,
+            EntryType::XHeader,
+            EntryType::GNULongLink,
+        ] {
             let mut header = Header::new_gnu();
             header.set_entry_type(kind);
             header.set_size(1 << 40);
             header.set_cksum();
-            assert!(matches!(read(header.as_bytes()), Err(TarError::Structure(..))), "{kind:?}");
+            assert!(
+                matches!(read(header.as_bytes()), Err(TarError::Structure(..))),
+                "{kind:?}"
+            );
         }
         let mut header = Header::new_gnu();
         header.set_size(u64::MAX - 5);
         header.set_cksum();
-        assert!(matches!(read(header.as_bytes()), Err(TarError::Structure(..))));
+        assert!(matches!(
+            read(header.as_bytes()),
+            Err(TarError::Structure(..))
+        ));
     }
 
     #[test]

@@ -119,7 +119,11 @@ mod tests {
 
     #[test]
     fn roles_that_need_k3s_are_offered_only_with_it() {
-        let names = |k3s| boot(&BootArgs::default(), k3s).into_keys().collect::<Vec<_>>();
+        let names = |k3s| {
+            boot(&BootArgs::default(), k3s)
+                .into_keys()
+                .collect::<Vec<_>>()
+        };
         assert_eq!(
             names(false),
             [

@@ -196,7 +196,9 @@ impl ImageError {
             }
             ImageError::TwoK3s { .. } => "give --k3s once for each architecture",
             ImageError::UnwantedK3s { arch, .. } => {
-                return Some(format!("add --arch {arch}, or give k3s for another architecture"));
+                return Some(format!(
+                    "add --arch {arch}, or give k3s for another architecture"
+                ));
             }
             ImageError::Changed(_) => "run again when nothing writes to it",
             ImageError::Ext4(Ext4Error::NoTool(_)) => {
@@ -204,7 +206,7 @@ impl ImageError {
             }
             ImageError::K3s(error) => return error.help(),
             ImageError::BootPack(error) => return Some(error.help()),
-            ImageError::Firmware(error) => return error.help(),
+            ImageError::Firmware(error) => error.help(),
             ImageError::Haul(error) => return Some(error.help()),
             _ => return None,
         };
@@ -224,7 +226,12 @@ fn located(path: &Path, error: &ClusterError) -> String {
         other => (&None, other.to_string()),
     };
     match place {
-        Some(place) => format!("{}:{}:{}: {message}", path.display(), place.line, place.column),
+        Some(place) => format!(
+            "{}:{}:{}: {message}",
+            path.display(),
+            place.line,
+            place.column
+        ),
         None => format!("{}: {message}", path.display()),
     }
 }
@@ -255,6 +262,9 @@ mod tests {
         .unwrap_err();
         let path = PathBuf::from("my/cluster.yaml");
         let said = ImageError::Config { path, error }.to_string();
-        assert!(said.starts_with("my/cluster.yaml:4:1: unknown field"), "{said}");
+        assert!(
+            said.starts_with("my/cluster.yaml:4:1: unknown field"),
+            "{said}"
+        );
     }
 }

@@ -254,7 +254,9 @@ pub(super) fn write(
 
     let mut mke2fs = tool("mke2fs", scratch, built)?;
     mke2fs
-        .args(["-q", "-F", "-t", "ext4", "-m", "0", "-L", "HAUL", "-O", FEATURES])
+        .args([
+            "-q", "-F", "-t", "ext4", "-m", "0", "-L", "HAUL", "-O", FEATURES,
+        ])
         .args(["-b", &BLOCK.to_string(), "-I", &INODE.to_string()])
         .args(["-N", &tree.inodes().to_string(), "-U", &guid.to_string()])
         .arg("-E")
@@ -485,7 +487,10 @@ mod tests {
             assert_eq!(metadata.modified().seconds(), 1_700_000_000, "{path}");
             let host = fs::metadata(root.join(&entry.path)).unwrap();
             if entry.size.is_some() {
-                assert_eq!(metadata.mode() & 0o7777, (host.permissions().mode() & 0o7777) as u16);
+                assert_eq!(
+                    metadata.mode() & 0o7777,
+                    (host.permissions().mode() & 0o7777) as u16
+                );
                 let back = Digest::sha256_of(&ext4.read(path.as_str()).unwrap());
                 let there = Digest::sha256_of(&fs::read(root.join(&entry.path)).unwrap());
                 assert_eq!(back, there, "{path}");
@@ -565,10 +570,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join("link");
         symlink("/etc/passwd", &link).unwrap();
-        assert!(matches!(Tree::of(directory.path()), Err(Ext4Error::Entry { .. })));
+        assert!(matches!(
+            Tree::of(directory.path()),
+            Err(Ext4Error::Entry { .. })
+        ));
         fs::remove_file(link).unwrap();
         fs::write(directory.path().join("a\nrm b"), "").unwrap();
-        assert!(matches!(Tree::of(directory.path()), Err(Ext4Error::Entry { .. })));
+        assert!(matches!(
+            Tree::of(directory.path()),
+            Err(Ext4Error::Entry { .. })
+        ));
     }
 
     #[test]

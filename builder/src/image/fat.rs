@@ -149,7 +149,10 @@ mod tests {
             let large = vec![7; 3_000_000];
             let files: Files<'_> = [
                 ("EFI/BOOT/BOOTX64.EFI".to_owned(), large.as_slice()),
-                ("loader/entries/haulboot-x86_64-configured.conf".to_owned(), b"title"),
+                (
+                    "loader/entries/haulboot-x86_64-configured.conf".to_owned(),
+                    b"title",
+                ),
                 ("cluster.yaml".to_owned(), b"name: edge\n"),
             ]
             .into();
@@ -157,7 +160,10 @@ mod tests {
             write(&file, extent, "HAULCFG", guid, 1_700_000_000, &files).unwrap();
 
             let said = run("fsck.fat", ["-nv".as_ref(), path.as_os_str()], "dosfstools");
-            assert!(said.contains("32 bits/entry") || said.contains("FAT (32 bit"), "{said}");
+            assert!(
+                said.contains("32 bits/entry") || said.contains("FAT (32 bit"),
+                "{said}"
+            );
             let fat = FileSystem::new(Window::new(file.clone(), extent), FsOptions::new()).unwrap();
             assert_eq!(fat.fat_type(), FatType::Fat32);
             assert_eq!(fat.volume_id(), 0x1234_5678);

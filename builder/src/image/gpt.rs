@@ -93,6 +93,9 @@ mod tests {
         let guid = guids.haul.to_string().to_uppercase();
         assert!(said.contains(&guid), "{guid} is not in\n{said}");
         assert!(said.contains("Partition name: 'HAUL'"), "{said}");
-        assert!(said.contains("4841554C-B007-4E5A-9D1C-2F6A8C3E7B10"), "{said}");
+        assert!(
+            said.contains("4841554C-B007-4E5A-9D1C-2F6A8C3E7B10"),
+            "{said}"
+        );
     }
 }

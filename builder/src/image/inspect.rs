@@ -192,9 +192,9 @@ pub fn inspect(path: &Path) -> Result<Contents, InspectError> {
         let found = table.partitions.iter().find(|entry| {
             entry.number == partition.number() && entry.kind == partition.type_guid()
         });
-        found.map(|entry| entry.contents.extent).ok_or_else(|| {
-            source.no_image(&format!("it has no partition {}", partition.name()))
-        })
+        found
+            .map(|entry| entry.contents.extent)
+            .ok_or_else(|| source.no_image(&format!("it has no partition {}", partition.name())))
     };
     let (config, esp, haul) = (
         partition(Partition::Config)?,
@@ -332,7 +332,10 @@ impl Source {
         let mut partitions = Vec::new();
         for (number, entry) in disk.partitions() {
             let start = entry.first_lba.checked_mul(SECTOR);
-            let end = entry.last_lba.checked_add(1).and_then(|lba| lba.checked_mul(SECTOR));
+            let end = entry
+                .last_lba
+                .checked_add(1)
+                .and_then(|lba| lba.checked_mul(SECTOR));
             let (Some(start), Some(end)) = (start, end) else {
                 return Err(self.damaged("the partition table", &"an entry lies nowhere"));
             };
@@ -404,7 +407,11 @@ impl<'a> Haul<'a> {
         Ok(Haul { source, ext4 })
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&self, name: &str, limit: u64) -> Result<T, InspectError> {
+    fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+        limit: u64,
+    ) -> Result<T, InspectError> {
         let damaged = |why: &dyn std::fmt::Display| {
             self.source
                 .damaged(&format!("{name} on {}", Partition::Haul.name()), why)

@@ -23,7 +23,8 @@ mod write;
 
 pub use error::ImageError;
 pub use inspect::{
-    ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents, inspect,
+    ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents,
+    inspect,
 };
 pub use output::Output;
 pub use plan::{Extent, Plan};

@@ -157,7 +157,10 @@ mod tests {
         let (_root, kernel) = machine();
         let use_of = |major, minor| kernel.use_of(DeviceNumber { major, minor }).unwrap();
         assert_eq!(use_of(8, 1).unwrap(), "it is mounted at /boot\\040files");
-        assert_eq!(use_of(8, 0).unwrap(), "sda1 on it is mounted at /boot\\040files");
+        assert_eq!(
+            use_of(8, 0).unwrap(),
+            "sda1 on it is mounted at /boot\\040files"
+        );
         assert_eq!(use_of(8, 32).unwrap(), "dm-0 on it is mounted at /home");
         assert_eq!(use_of(8, 16), None);
     }

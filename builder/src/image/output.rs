@@ -80,7 +80,9 @@ impl Output {
         }
         if kind.is_file() {
             // through a link, so that not the link is replaced
-            let path = path.canonicalize().map_err(|error| wrong(&error.to_string()))?;
+            let path = path
+                .canonicalize()
+                .map_err(|error| wrong(&error.to_string()))?;
             return Ok(Output::File(path));
         }
         if kind.is_block_device() {
@@ -107,7 +109,8 @@ impl Output {
             }
             // a drive has no room beside it, and /tmp is often in memory
             Output::Device(_) | Output::Stream { .. } => {
-                let place = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+                let place =
+                    std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
                 (place, "haulboot".to_owned())
             }
         }
@@ -156,7 +159,8 @@ impl Output {
             }
             Output::Stream { name, mut writer } => {
                 progress.begin(&format!("writing to {}", name.display()), Some(bytes));
-                copy(&mut file, &mut writer, progress).map_err(ImageError::io("writing to", &name))?;
+                copy(&mut file, &mut writer, progress)
+                    .map_err(ImageError::io("writing to", &name))?;
                 progress.end(&format!("wrote to {}", name.display()));
                 Ok(())
             }
@@ -239,9 +243,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let new = directory.path().join("new.img");
         assert!(matches!(Output::at(&new), Ok(Output::File(_))));
-        assert!(matches!(Output::at(directory.path()), Err(ImageError::Output { .. })));
+        assert!(matches!(
+            Output::at(directory.path()),
+            Err(ImageError::Output { .. })
+        ));
         assert!(Output::at(&directory.path().join("none/new.img")).is_err());
-        assert!(matches!(Output::at(Path::new("/dev/null")), Ok(Output::Stream { .. })));
+        assert!(matches!(
+            Output::at(Path::new("/dev/null")),
+            Ok(Output::Stream { .. })
+        ));
 
         let link = directory.path().join("link.img");
         fs::write(&new, "").unwrap();

@@ -10,7 +10,10 @@ pub(super) fn run<'a>(
     arguments: impl IntoIterator<Item = &'a OsStr>,
     package: &str,
 ) -> String {
-    let sbin = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let sbin = format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    );
     let output = Command::new(program)
         .args(arguments)
         .env("PATH", sbin)
@@ -22,6 +25,10 @@ pub(super) fn run<'a>(
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(output.status.success(), "{program}: {}\n{said}", output.status);
+    assert!(
+        output.status.success(),
+        "{program}: {}\n{said}",
+        output.status
+    );
     said
 }

@@ -64,7 +64,10 @@ pub fn write(
     let mut inputs = Inputs::read(request, progress)?;
     let (place, name) = output.staging_place();
     let result = Staging::new(&place, &name).and_then(|staging| {
-        has_room(&place, request.hauls.iter().map(|path| bytes_of(path)).sum())?;
+        has_room(
+            &place,
+            request.hauls.iter().map(|path| bytes_of(path)).sum(),
+        )?;
         let (image, written) = assemble(request, &mut inputs, &staging, progress)?;
         output.deliver(&image, progress)?;
         Ok(written)
@@ -236,10 +239,7 @@ fn assemble(
     };
 
     let recorded = inputs.packs.iter().map(|pack| pack.manifest().timestamp);
-    let built = identity::build_time(
-        request.source_date_epoch,
-        recorded.chain([loaded.newest]),
-    );
+    let built = identity::build_time(request.source_date_epoch, recorded.chain([loaded.newest]));
     let info = ImageInfo {
         format: FORMAT,
         builder: env!("CARGO_PKG_VERSION").to_owned(),
@@ -279,7 +279,9 @@ fn assemble(
         .open(&image)
         .map_err(ImageError::io("making", &image))?;
     let scratch = staging.directory("scratch")?;
-    let plan = write_haul(&image, &file, plan, &tree, &guids, built, &scratch, progress)?;
+    let plan = write_haul(
+        &image, &file, plan, &tree, &guids, built, &scratch, progress,
+    )?;
 
     progress.begin("writing the boot partition", None);
     let file = Shared::new(file);
@@ -287,7 +289,9 @@ fn assemble(
         (config::CLUSTER_YAML.to_owned(), inputs.yaml.clone()),
         (config::README.to_owned(), readme::text(&info).into_bytes()),
     ];
-    let config_files = yaml_and_readme.iter().map(|(k, v)| (k.clone(), v.as_slice()));
+    let config_files = yaml_and_readme
+        .iter()
+        .map(|(k, v)| (k.clone(), v.as_slice()));
     for (partition, files) in [
         (Partition::Config, config_files.collect()),
         (Partition::Esp, boot_files.files()),
@@ -299,8 +303,7 @@ fn assemble(
         }
     }
     gpt::write(&file, &plan, &guids)?;
-    file.sync_all()
-        .map_err(ImageError::io("writing", &image))?;
+    file.sync_all().map_err(ImageError::io("writing", &image))?;
     progress.end("wrote the boot partition");
 
     let count = |kind| loaded.catalog.of_kind(kind).count();
@@ -325,8 +328,16 @@ fn no_haul(layout: &Path) -> Result<Loaded, ImageError> {
         format: catalog::FORMAT,
         ..Catalog::default()
     };
-    put(layout, hauler::OCI_LAYOUT, b"{\"imageLayoutVersion\":\"1.0.0\"}\n")?;
-    put(layout, hauler::INDEX, b"{\"schemaVersion\":2,\"manifests\":[]}\n")?;
+    put(
+        layout,
+        hauler::OCI_LAYOUT,
+        b"{\"imageLayoutVersion\":\"1.0.0\"}\n",
+    )?;
+    put(
+        layout,
+        hauler::INDEX,
+        b"{\"schemaVersion\":2,\"manifests\":[]}\n",
+    )?;
     put(layout, haul::CATALOG, &json(&catalog, haul::CATALOG)?)?;
     fs::create_dir_all(layout.join("blobs/sha256")).map_err(ImageError::io("making", layout))?;
     Ok(Loaded {
@@ -390,7 +401,8 @@ fn copy_k3s(k3s: &K3sBinary, to: &Path) -> Result<(), ImageError> {
             break;
         }
         hasher.update(bytes);
-        file.write_all(bytes).map_err(ImageError::io("writing", to))?;
+        file.write_all(bytes)
+            .map_err(ImageError::io("writing", to))?;
     }
     if hasher.finish() != k3s.digest {
         return Err(ImageError::Changed(k3s.path.clone()));
@@ -428,7 +440,9 @@ impl<'a> BootFiles<'a> {
         let firmware = inputs.initramfs_firmware();
         for pack in &inputs.packs {
             let arch = pack.arch();
-            files.large.insert(esp::boot_loader(arch), pack.boot_loader());
+            files
+                .large
+                .insert(esp::boot_loader(arch), pack.boot_loader());
             files.large.insert(esp::kernel(arch), pack.kernel());
             files
                 .made
@@ -535,7 +549,10 @@ fn write_haul(
         file.set_len(0)
             .and_then(|()| file.set_len(plan.total()))
             .map_err(ImageError::io("writing", image))?;
-        progress.begin("writing the haul into the image", Some(tree.content_bytes()));
+        progress.begin(
+            "writing the haul into the image",
+            Some(tree.content_bytes()),
+        );
         match ext4::write(image, plan.haul, tree, guids.haul, built, scratch, progress) {
             Ok(()) => {
                 progress.end("wrote the haul into the image");

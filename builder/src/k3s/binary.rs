@@ -249,15 +249,30 @@ mod tests {
             rest.extend(vec![1; CHUNK]);
             let contents = elf(62, 2, &rest);
             let k3s = inspect(&contents).unwrap();
-            assert_eq!(k3s.version.as_deref(), Some("v1.30.12-rc2+k3s2"), "{offset}");
+            assert_eq!(
+                k3s.version.as_deref(),
+                Some("v1.30.12-rc2+k3s2"),
+                "{offset}"
+            );
             assert_eq!(k3s.digest, Digest::sha256_of(&contents));
         }
     }
 
     #[test]
     fn what_only_looks_like_a_version_is_none() {
-        for text in [&b"+k3s1"[..], b"v1.2+k3s1", b"v1.2.3+k3s", b"vx.y.z+k3s1", b"+k3s"] {
-            assert_eq!(find_version(text), None, "{:?}", String::from_utf8_lossy(text));
+        for text in [
+            &b"+k3s1"[..],
+            b"v1.2+k3s1",
+            b"v1.2.3+k3s",
+            b"vx.y.z+k3s1",
+            b"+k3s",
+        ] {
+            assert_eq!(
+                find_version(text),
+                None,
+                "{:?}",
+                String::from_utf8_lossy(text)
+            );
         }
     }
 

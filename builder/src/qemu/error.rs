@@ -76,6 +76,14 @@ pub enum QemuError {
         /// Why.
         source: io::Error,
     },
+    /// QEMU ended with an error; it said why on its standard error.
+    #[error("{program} ended with {status}")]
+    Ended {
+        /// Its name.
+        program: String,
+        /// How.
+        status: std::process::ExitStatus,
+    },
 }
 
 impl QemuError {

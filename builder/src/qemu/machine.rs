@@ -40,6 +40,8 @@ pub struct Machine {
     pub clock: Option<String>,
     /// Whether QEMU ends when the machine reboots, instead of rebooting.
     pub end_at_reboot: bool,
+    /// Whether it waits for `cont` over QMP before its first instruction.
+    pub paused: bool,
 }
 
 /// What starts first.
@@ -116,19 +118,6 @@ pub struct Network {
     pub guest_address: Option<std::net::Ipv4Addr>,
     /// The card's MAC address.
     pub mac: Option<Mac>,
-    /// Whether the cable is in when the machine starts.
-    pub cable: Cable,
-}
-
-/// A network cable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cable {
-    /// In its socket.
-    #[default]
-    In,
-    /// Not.
-    Out,
 }
 
 /// Where the serial console goes.
@@ -190,6 +179,9 @@ impl Machine {
         self.start(&mut arguments);
         if self.end_at_reboot {
             arguments.flag("-no-reboot");
+        }
+        if self.paused {
+            arguments.flag("-S");
         }
         match &self.serial {
             Serial::Terminal => arguments.pair("-serial", "mon:stdio"),
@@ -399,6 +391,7 @@ mod tests {
             identity: Identity::default(),
             clock: None,
             end_at_reboot: true,
+            paused: false,
         }
     }
 

@@ -15,6 +15,6 @@ pub use accelerator::{Accelerator, CHECK_BOUND};
 pub use boot_files::{BootFiles, architectures, with_partition};
 pub use error::QemuError;
 pub use firmware::Firmware;
-pub use machine::{Boot, Bus, Cable, Disk, Identity, Machine, Network, Serial};
+pub use machine::{Boot, Bus, Disk, Identity, Machine, Network, Serial};
 pub use ports::free_port;
 pub use process::wait_within;
