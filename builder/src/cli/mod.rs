@@ -2,6 +2,7 @@
 
 pub mod bootpack;
 pub mod build;
+pub mod haul;
 pub mod inspect;
 pub mod run;
 
@@ -47,6 +48,9 @@ pub struct Cli {
 pub enum Command {
     /// Show what is on an image or a drive
     Inspect(inspect::InspectArgs),
+    /// Check and unpack hauls
+    #[command(subcommand)]
+    Haul(haul::HaulCommand),
     /// Boot an image in QEMU on this machine
     Run(run::Run),
     /// Make the boot pack of one architecture
