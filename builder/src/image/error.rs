@@ -206,7 +206,7 @@ impl ImageError {
             }
             ImageError::K3s(error) => return error.help(),
             ImageError::BootPack(error) => return Some(error.help()),
-            ImageError::Firmware(error) => return Some(error.help().to_owned()),
+            ImageError::Firmware(error) => error.help(),
             ImageError::Haul(error) => return Some(error.help()),
             _ => return None,
         };

@@ -7,6 +7,7 @@ mod boot_menu;
 mod error;
 mod ext4;
 mod fat;
+mod fat_dots;
 mod gpt;
 mod identity;
 mod inspect;
