@@ -1,6 +1,7 @@
 //! The demonstration haul: two images of one tiny program, a chart and a file.
 
 use std::io;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use image_layout::{Arch, Digest, Reference};
@@ -112,6 +113,20 @@ pub fn write(programs: &[Program], output: impl io::Write) -> anyhow::Result<Dig
         chart,
         file,
     })
+}
+
+/// Reads `ARCH=FILE`, where the program for one architecture is.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn program_argument(text: &str) -> Result<(Arch, PathBuf), String> {
+    let (arch, file) = text
+        .split_once('=')
+        .ok_or("expected ARCH=FILE, as in arm64=target/hello")?;
+    let arch = arch
+        .parse()
+        .map_err(|why: image_layout::arch::UnknownArch| why.to_string())?;
+    Ok((arch, file.into()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! What crosses programs: virtual machines, real registry clients, fixtures, the demonstration
-//! haul. `docs/testing.md` says how the tests that use it are run and read.
+//! What crosses programs: virtual machines, real registry clients, fixtures, the demonstration.
+//!
+//! `docs/testing.md` says how the tests that use it are run and read.
 
 pub mod clients;
 pub mod containerd;
+pub mod demo;
 pub mod demo_haul;
 pub mod haul_writer;
 pub mod images;

@@ -8,28 +8,18 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use image_layout::Arch;
-use tests::demo_haul::{self, Program};
+use tests::demo_haul::{self, Program, program_argument};
 
 /// Writes the haul of `make demo`: two images, a chart and a file.
 #[derive(Parser)]
 #[command(name = "demo-haul", max_term_width = 80)]
 struct Arguments {
     /// The program `hello` for one architecture; repeat for more
-    #[arg(long = "program", value_name = "ARCH=FILE", required = true, value_parser = program)]
+    #[arg(long = "program", value_name = "ARCH=FILE", required = true, value_parser = program_argument)]
     programs: Vec<(Arch, PathBuf)>,
     /// Where to write the haul
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-}
-
-fn program(text: &str) -> Result<(Arch, PathBuf), String> {
-    let (arch, file) = text
-        .split_once('=')
-        .ok_or("expected ARCH=FILE, as in arm64=target/hello")?;
-    let arch = arch
-        .parse()
-        .map_err(|why: image_layout::arch::UnknownArch| why.to_string())?;
-    Ok((arch, file.into()))
 }
 
 fn main() -> ExitCode {
