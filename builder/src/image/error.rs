@@ -205,9 +205,9 @@ impl ImageError {
                 "install it, on Debian and Ubuntu: sudo apt-get install e2fsprogs"
             }
             ImageError::K3s(error) => return error.help(),
-            ImageError::BootPack(error) => return error.help(),
-            ImageError::Firmware(error) => return error.help(),
-            ImageError::Haul(error) => return error.help(),
+            ImageError::BootPack(error) => return Some(error.help()),
+            ImageError::Firmware(error) => error.help(),
+            ImageError::Haul(error) => return Some(error.help()),
             _ => return None,
         };
         Some(help.to_owned())

@@ -7,6 +7,7 @@ mod boot_menu;
 mod error;
 mod ext4;
 mod fat;
+mod fat_dots;
 mod gpt;
 mod identity;
 mod inspect;
@@ -23,7 +24,8 @@ mod write;
 
 pub use error::ImageError;
 pub use inspect::{
-    ClusterContents, Contents, InspectError, NodeContents, PartitionContents, inspect,
+    ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents,
+    inspect,
 };
 pub use output::Output;
 pub use plan::{Extent, Plan};

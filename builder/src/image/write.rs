@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc as Shared;
 
 use image_layout::bootargs::BootArgs;
-use image_layout::catalog::ArtifactKind;
+use image_layout::catalog::{self, ArtifactKind, Catalog};
 use image_layout::cluster::{self, Cluster};
-use image_layout::image::{ArchInfo, FORMAT, ImageInfo, K3sInfo};
+use image_layout::image::{ArchInfo, BlobTotals, FORMAT, ImageInfo, K3sInfo};
 use image_layout::partitions::{Guids, Partition};
 use image_layout::paths::{config, esp, haul};
-use image_layout::{Arch, Digest, digest::Hasher, limits};
+use image_layout::{Arch, digest::Hasher, hauler, limits};
 
 use super::boot_menu::{self, Boot};
 use super::error::ImageError;
@@ -233,7 +233,10 @@ fn assemble(
 ) -> Result<(PathBuf, Written), ImageError> {
     let root = staging.directory("haul")?;
     let layout = staging.directory(&format!("haul/{}", haul::LAYOUT))?;
-    let loaded = crate::haul::load(&request.hauls, &layout, progress)?;
+    let loaded = match request.hauls.is_empty() {
+        true => no_haul(&layout)?,
+        false => crate::haul::load(&request.hauls, &layout, progress)?,
+    };
 
     let recorded = inputs.packs.iter().map(|pack| pack.manifest().timestamp);
     let built = identity::build_time(request.source_date_epoch, recorded.chain([loaded.newest]));
@@ -304,8 +307,8 @@ fn assemble(
     progress.end("wrote the boot partition");
 
     let count = |kind| loaded.catalog.of_kind(kind).count();
-    let mut warnings = std::mem::take(&mut inputs.warnings);
-    warnings.extend(loaded.catalog.warnings.iter().cloned());
+    // the haul's own were said when it was read
+    let warnings = std::mem::take(&mut inputs.warnings);
     let written = Written {
         images: count(ArtifactKind::Image),
         charts: count(ArtifactKind::Chart),
@@ -319,12 +322,43 @@ fn assemble(
     Ok((image, written))
 }
 
+/// An OCI layout with nothing in it: the registry of an image without a haul.
+fn no_haul(layout: &Path) -> Result<Loaded, ImageError> {
+    let catalog = Catalog {
+        format: catalog::FORMAT,
+        ..Catalog::default()
+    };
+    put(
+        layout,
+        hauler::OCI_LAYOUT,
+        b"{\"imageLayoutVersion\":\"1.0.0\"}\n",
+    )?;
+    put(
+        layout,
+        hauler::INDEX,
+        b"{\"schemaVersion\":2,\"manifests\":[]}\n",
+    )?;
+    put(layout, haul::CATALOG, &json(&catalog, haul::CATALOG)?)?;
+    fs::create_dir_all(layout.join("blobs/sha256")).map_err(ImageError::io("making", layout))?;
+    Ok(Loaded {
+        catalog,
+        hauls: Vec::new(),
+        eras: Vec::new(),
+        newest: 0,
+        unneeded: BlobTotals::default(),
+    })
+}
+
+fn json(value: &impl serde::Serialize, name: &str) -> Result<Vec<u8>, ImageError> {
+    let mut json = serde_json::to_vec_pretty(value)
+        .map_err(|error| ImageError::io("writing", Path::new(name))(error.into()))?;
+    json.push(b'\n');
+    Ok(json)
+}
+
 /// Lays everything of HAUL but the haul itself into `root`.
 fn lay_out(root: &Path, inputs: &Inputs, info: &ImageInfo) -> Result<(), ImageError> {
-    let mut json = serde_json::to_vec_pretty(info)
-        .map_err(|error| ImageError::io("writing", Path::new(haul::IMAGE_JSON))(error.into()))?;
-    json.push(b'\n');
-    put(root, haul::IMAGE_JSON, &json)?;
+    put(root, haul::IMAGE_JSON, &json(info, haul::IMAGE_JSON)?)?;
     for pack in &inputs.packs {
         let arch = pack.arch();
         let modules = haul::modules(arch, &pack.manifest().kernel_release);
@@ -476,9 +510,7 @@ fn seed(
     for haul in &loaded.hauls {
         seed.add("haul", haul.name.as_bytes());
     }
-    let catalog = serde_json::to_vec(&loaded.catalog)
-        .map_err(|error| ImageError::io("writing", Path::new(haul::CATALOG))(error.into()))?;
-    seed.contents("catalog", &catalog);
+    seed.contents("catalog", &json(&loaded.catalog, haul::CATALOG)?);
     for (path, contents) in boot_files.files() {
         seed.contents(&path, contents);
     }

@@ -159,7 +159,7 @@ fn architecture(path: &Path, start: &[u8]) -> Result<Arch, K3sError> {
     if kind != elf::ET_EXEC && kind != elf::ET_DYN {
         return Err(no_elf("it is an ELF file, but no program"));
     }
-    let machine = header.e_machine(endian);
+    let machine = header.e_machine(endian).0;
     Arch::ALL
         .into_iter()
         .find(|arch| arch.elf_machine() == machine)
