@@ -65,7 +65,7 @@ fi
 command -v apt-get >/dev/null || die \
     "boot packs are made from Debian packages, and this machine has no apt-get to fetch them" \
     "take a boot pack that was made elsewhere: builder --boot-pack FILE"
-for tool in dpkg-deb:dpkg depmod:kmod xz:xz-utils; do
+for tool in dpkg-deb:dpkg depmod:kmod; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${tool%%:*}" >/dev/null || die \
         "${tool%%:*} is missing" "apt-get install ${tool#*:}"
 done
@@ -213,6 +213,9 @@ if [ ${#releases[@]} -ne 1 ] || [ ! -d "${releases[0]}/kernel" ]; then
         "mend firmware/packages/$arch.list"
 fi
 PATH=$PATH:/usr/sbin:/sbin depmod --basedir "$work/root" "${releases[0]##*/}"
+grep -q '^alias fs-ext4 ' "${releases[0]}/modules.alias" || die \
+    "depmod could not read the kernel's modules" \
+    "depmod -V has to say +XZ; the kmod of Debian and Ubuntu does"
 
 rm -rf "$out/debs" "$out/root" "$out/packages.tsv"
 mv "$work/debs" "$work/root" "$out/"

@@ -104,7 +104,7 @@ fn what_is_no_haul_is_called_by_what_it_is() {
     ] {
         let error = refused_bytes(bytes);
         assert!(matches!(error, HaulError::Compression { .. }), "{error}");
-        assert!(error.help().contains(program), "{}", error.help());
+        assert!(error.help().contains(program), "{:?}", error.help());
     }
     let error = refused(Path::new("/no/such/haul.tar.zst"));
     assert!(matches!(error, HaulError::Open { .. }), "{error}");
@@ -121,7 +121,7 @@ fn the_old_form_of_docker_save_is_told_how_to_become_a_haul() {
         matches!(error, HaulError::NoIndex { docker: true, .. }),
         "{error}"
     );
-    assert!(error.help().contains("skopeo"), "{}", error.help());
+    assert!(error.help().contains("skopeo"), "{:?}", error.help());
 }
 
 #[test]

@@ -306,7 +306,7 @@ fn chunks_give_one_haul_from_any_of_them_and_from_all() {
         fs::copy(&chunks[0], &first).unwrap();
         let error = haul::inspect(&[first], &Silent).unwrap_err();
         assert!(matches!(error, haul::HaulError::Truncated(_)), "{error}");
-        assert!(error.help().contains("the last one"), "{}", error.help());
+        assert!(error.help().contains("the last one"), "{:?}", error.help());
     }
 }
 

@@ -46,11 +46,11 @@ pub struct Cli {
 /// Everything but writing an image.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what is on an image or a drive
-    Inspect(inspect::InspectArgs),
-    /// Check and unpack hauls
+    /// Show what is in a haul, check it, unpack it
     #[command(subcommand)]
     Haul(haul::HaulCommand),
+    /// Show what is on an image or a drive
+    Inspect(inspect::InspectArgs),
     /// Boot an image in QEMU on this machine
     Run(run::Run),
     /// Make the boot pack of one architecture
