@@ -170,7 +170,7 @@ fn an_image_holds_what_it_was_given_and_other_programs_find_nothing_wrong() {
         assert!(read(&esp, &paths::esp::menu_entry(arch, "agent")).contains("haulboot.role=agent"));
     }
 
-    let ext4 = ext4_view::Ext4::load_from_path(workshop.path("part3")).unwrap();
+    let ext4 = ext4_view::Ext4::load(Box::new(fs::read(workshop.path("part3")).unwrap())).unwrap();
     assert_eq!(hyphenated(ext4.uuid().as_bytes()), guid(2));
     let info: ImageInfo = serde_json::from_slice(&ext4.read("/haulboot.json").unwrap()).unwrap();
     assert_eq!(info.cluster, "edge");
@@ -361,7 +361,7 @@ fn damage_and_strangers_are_told_apart_by_inspect() {
     let mut both = spoilt(1024 + 60);
     let end = both.len();
     both[end - 512 + 20] ^= 0xff;
-    refused(&both, "checksum");
+    refused(&both, "CRC mismatch");
     // the superblock of HAUL
     let (start, _) = partition(&workshop.path("good.img"), 3);
     refused(&spoilt(start as usize + 1024 + 0x38), "HAUL");

@@ -124,6 +124,14 @@ pub enum ImageError {
         /// Why.
         source: io::Error,
     },
+    /// The finished image could not be copied to a drive or a stream.
+    #[error("writing the image to {}", path.display())]
+    Deliver {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The FAT file system of a partition could not be written.
     #[error("writing the partition {name}")]
     Fat {
@@ -201,6 +209,9 @@ impl ImageError {
                 ));
             }
             ImageError::Changed(_) => "run again when nothing writes to it",
+            ImageError::Deliver { .. } => {
+                "make sure that whatever takes the image has room for it and reads to its end"
+            }
             ImageError::Ext4(Ext4Error::NoTool(_)) => {
                 "install it, on Debian and Ubuntu: sudo apt-get install e2fsprogs"
             }

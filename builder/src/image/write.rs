@@ -63,24 +63,23 @@ pub fn write(
 ) -> Result<Written, ImageError> {
     let mut inputs = Inputs::read(request, progress)?;
     let (place, name) = output.staging_place();
-    let result = Staging::new(&place, &name).and_then(|staging| {
-        has_room(
-            &place,
-            request.hauls.iter().map(|path| bytes_of(path)).sum(),
-        )?;
-        let (image, written) = assemble(request, &mut inputs, &staging, progress)?;
-        output.deliver(&image, progress)?;
-        Ok(written)
-    });
-    result.map_err(|error| match error {
+    let full = |error: ImageError| match error {
         ImageError::NoSpace { .. } => error,
         error if error.is_no_space() => ImageError::NoSpace {
             free: free_bytes(&place).unwrap_or(0),
-            path: place,
+            path: place.clone(),
             needs: None,
         },
         error => error,
-    })
+    };
+    let staging = Staging::new(&place, &name).map_err(full)?;
+    has_room(
+        &place,
+        request.hauls.iter().map(|path| bytes_of(path)).sum(),
+    )?;
+    let (image, written) = assemble(request, &mut inputs, &staging, progress).map_err(full)?;
+    output.deliver(&image, progress)?;
+    Ok(written)
 }
 
 impl Inputs {
