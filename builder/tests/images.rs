@@ -1,5 +1,7 @@
 //! Images as the command line writes them, read back by other programs and by the builder.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod workshop;
 
 use std::fs::{self, File};

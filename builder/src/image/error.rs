@@ -113,7 +113,7 @@ pub enum ImageError {
     Firmware(#[from] FirmwareError),
     /// A haul is broken.
     #[error(transparent)]
-    Haul(#[from] HaulError),
+    Haul(Box<HaulError>),
     /// Reading or writing beside the image failed.
     #[error("{doing} {}", path.display())]
     Io {
@@ -146,6 +146,12 @@ pub enum ImageError {
     /// The partition table could not be written.
     #[error(transparent)]
     Gpt(#[from] GptError),
+}
+
+impl From<HaulError> for ImageError {
+    fn from(error: HaulError) -> ImageError {
+        ImageError::Haul(Box::new(error))
+    }
 }
 
 impl ImageError {

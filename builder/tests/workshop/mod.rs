@@ -2,6 +2,7 @@
 
 // each test program uses a part of it
 #![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::fs;
