@@ -5,13 +5,21 @@
 //! [`PACKET_BYTES`]. PID 1 adds the times, writes console, status port and status file. Nothing
 //! that came from a network is in a report unparsed.
 
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
 use image_layout::status::{MissingFirmware, NodeStatus, Outcome, Problem, Stage};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
 /// Name of the environment variable with the descriptor's number.
 pub(crate) const FD_VARIABLE: &str = "HAULBOOT_REPORT_FD";
 /// The largest packet in bytes.
 pub(crate) const PACKET_BYTES: usize = 64 << 10;
+/// How long a child waits for PID 1 to take a report.
+const SEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One message to PID 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,4 +44,163 @@ pub(crate) enum Report {
     Node(NodeStatus),
     /// Drivers' unmet wishes; replaces what was said before.
     MissingFirmware(Vec<MissingFirmware>),
+}
+
+/// A child's end of the channel.
+///
+/// Sending never fails for the caller: a child whose reports get lost still does its work. What
+/// could not be sent is logged.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    channel: OwnedFd,
+}
+
+impl Sender {
+    /// The channel that PID 1 gave this process, or `None` where it was started by a person.
+    /// Takes the descriptor over; call it once. Its children do not inherit it.
+    pub(crate) fn from_env() -> Option<Sender> {
+        let number = std::env::var(FD_VARIABLE).ok()?;
+        match inherited(&number) {
+            Ok(channel) => Some(Sender { channel }),
+            Err(error) => {
+                tracing::error!("{FD_VARIABLE}={number} is no channel to PID 1: {error}");
+                None
+            }
+        }
+    }
+
+    /// A sender over one end of a `SOCK_SEQPACKET` pair.
+    #[cfg(test)]
+    pub(crate) fn over(channel: OwnedFd) -> Sender {
+        Sender { channel }
+    }
+
+    /// Sends one report. Waits at most [`SEND_PATIENCE`] for a PID 1 that reads more slowly than
+    /// reports come.
+    pub(crate) fn send(&self, report: &Report) {
+        let packet = match serde_json::to_vec(report) {
+            Ok(packet) => packet,
+            Err(error) => {
+                tracing::error!("a report can't be written as JSON: {error}");
+                return;
+            }
+        };
+        if packet.len() > PACKET_BYTES {
+            tracing::error!(
+                "a report of {} bytes is not sent; {PACKET_BYTES} are allowed",
+                packet.len()
+            );
+            return;
+        }
+        let deadline = Instant::now() + SEND_PATIENCE;
+        loop {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let error = match rustix::net::send(&self.channel, &packet, flags) {
+                Ok(_) => return,
+                Err(Errno::INTR) => continue,
+                Err(error) => error,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if error != Errno::AGAIN || left.is_zero() {
+                tracing::error!("a report did not reach PID 1: {error}");
+                return;
+            }
+            let mut fds = [PollFd::new(&self.channel, PollFlags::OUT)];
+            // an interrupted wait is tried again by the loop, which has the deadline
+            let _ = rustix::event::poll(&mut fds, Timespec::try_from(left).ok().as_ref());
+        }
+    }
+}
+
+/// Takes over the descriptor of that number after checking that it is an open packet socket.
+fn inherited(number: &str) -> Result<OwnedFd, std::io::Error> {
+    let number: i32 = number.parse().map_err(std::io::Error::other)?;
+    if number <= 2 {
+        return Err(std::io::Error::other("it is a standard stream"));
+    }
+    let channel = adopt(number)?;
+    let kind = rustix::net::sockopt::socket_type(&channel)?;
+    if kind != rustix::net::SocketType::SEQPACKET {
+        return Err(std::io::Error::other("it is no packet socket"));
+    }
+    // an empty look that waits for nothing: tells a closed peer at once
+    match rustix::net::recv(
+        &channel,
+        &mut [0_u8; 1][..],
+        RecvFlags::PEEK | RecvFlags::DONTWAIT,
+    ) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(channel),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[allow(unsafe_code)]
+fn adopt(number: i32) -> Result<OwnedFd, std::io::Error> {
+    // SAFETY: PID 1 made this descriptor for this process alone and says so in the environment;
+    // nothing else in this process has adopted it, since `from_env` is called once, and fcntl
+    // below tells a number that is not open.
+    let channel = unsafe { OwnedFd::from_raw_fd(number) };
+    if let Err(error) = rustix::io::fcntl_setfd(&channel, rustix::io::FdFlags::CLOEXEC) {
+        // not open: closing it would be a bug in whoever opens it next
+        std::mem::forget(channel);
+        return Err(error.into());
+    }
+    Ok(channel)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn a_report_arrives_as_one_packet_of_json() {
+        let (parent, child) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let sender = Sender::over(child);
+        let report = Report::End {
+            stage: Stage::Network,
+            outcome: Outcome::Done,
+            detail: "eth0 192.168.0.2/24".to_owned(),
+            problem: None,
+        };
+        sender.send(&report);
+        sender.send(&Report::Begin(Stage::Registry));
+        let mut packet = vec![0; PACKET_BYTES];
+        let (bytes, _) = rustix::net::recv(&parent, &mut packet[..], RecvFlags::empty()).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Report>(&packet[..bytes]).unwrap(),
+            report
+        );
+    }
+
+    #[test]
+    fn a_dead_parent_or_a_giant_report_stops_nothing() {
+        let (parent, child) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let sender = Sender::over(child);
+        sender.send(&Report::Notice("x".repeat(PACKET_BYTES)));
+        let nothing = rustix::net::recv(&parent, &mut [0_u8; 8][..], RecvFlags::DONTWAIT);
+        assert_eq!(nothing, Err(Errno::AGAIN));
+        drop(parent);
+        sender.send(&Report::Notice("nobody listens".to_owned()));
+    }
+
+    #[test]
+    fn only_an_open_packet_socket_is_taken_for_the_channel() {
+        for number in ["", "x", "-1", "0", "2", "99999"] {
+            assert!(inherited(number).is_err(), "{number:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! [`parse`] takes the bytes of the file and gives a [`Cluster`] in which nothing is left to
 //! check, or the first error with its place in the file.
 
+mod choose;
 mod error;
 mod network;
 mod node;
@@ -12,6 +13,7 @@ mod state;
 mod template;
 mod validate;
 
+pub use choose::{Assignment, Matched, TwoNodes};
 pub use error::{ClusterError, Place};
 pub use network::{Cidr, Network};
 pub use node::{Mac, Machine, Match, MatchProperties, MatchedBy, Node, Role, Unmatched};

@@ -1,0 +1,1 @@
+//! Real cards, real DHCP servers: see below.
