@@ -377,7 +377,8 @@ impl Machine {
             Step::Asked | Step::Killed if gone => self.end_everything(),
             Step::Asked if over => {
                 down.enter(Step::Killed, Some(KILLED));
-                self.reporter.say("killing what did not stop");
+                let names = self.children.names().join(", ");
+                self.reporter.say(&format!("killing what did not stop: {names}"));
                 self.children.kill();
             }
             Step::Killed if over => self.end_everything(),

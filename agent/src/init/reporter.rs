@@ -163,7 +163,7 @@ impl Reporter {
         };
         let line = format!("{stage:<8} {verdict:<7} {}", report.detail);
         let level = if outcome == Outcome::Failed {
-            Level::Error
+            Level::Warning
         } else {
             Level::Info
         };
