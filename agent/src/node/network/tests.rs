@@ -274,7 +274,7 @@ fn a_dhcp_server_gives_address_gateway_name_servers_routes_and_mtu() {
         assert_eq!(mtu("eth0"), 1400);
         assert!(links.iter().any(|link| link.name == "lo" && link.up));
         let address = addresses(&netlink).await.remove(0);
-        assert_eq!(node.node.addresses, [address.clone()]);
+        assert_eq!(node.node.addresses, std::slice::from_ref(&address));
         assert_eq!(node.node.interfaces[0].driver, "virtio_net");
         let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
         assert_eq!(
@@ -290,11 +290,11 @@ fn a_dhcp_server_gives_address_gateway_name_servers_routes_and_mtu() {
 fn a_short_lease_is_renewed_before_it_ends() {
     in_namespace(async || {
         let root = tempfile::tempdir().unwrap();
-        // dnsmasq's shortest lease is two minutes; T1 and T2 are options like any other
+        // the shortest lease of dnsmasq is two minutes, its shortest T1 three seconds
         let _server = dhcp_server(
             "eth0",
             "--dhcp-range=10.0.0.50,10.0.0.50,255.255.255.0,2m \
-             --dhcp-option-force=58,2 --dhcp-option-force=59,100",
+             --dhcp-option=option:T1,4 --dhcp-option=option:T2,100",
         );
         let place = place(root.path(), &["eth0"]);
         let mut node = Running::start(dhcp_plan(), place, Patience::default());
