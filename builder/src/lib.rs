@@ -9,3 +9,4 @@ pub mod image;
 pub mod k3s;
 pub mod progress;
 pub mod qemu;
+pub mod size;

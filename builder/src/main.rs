@@ -2,6 +2,35 @@
 
 use std::process::ExitCode;
 
+use builder::cli::Cli;
+use builder::commands;
+use clap::Parser as _;
+
+/// 0 done, 1 failed, 2 wrong usage (clap exits with it by itself).
 fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let cli = Cli::parse();
+    match commands::run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            if let Some(help) = commands::help(&error) {
+                eprintln!("  help: {help}");
+            }
+            ExitCode::from(commands::exit_code(&error))
+        }
+    }
+}
+
+/// What failed and why, in one line; a cause that its effect repeats is left out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -4,10 +4,13 @@
 //! beside the layout; `agent serve` derives it when a directory has none.
 
 mod build;
+mod error;
+mod walk;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{BlobSource, CatalogError};
+pub use build::BlobSource;
+pub use error::CatalogError;
 
 use crate::digest::Digest;
 use crate::oci::Platform;

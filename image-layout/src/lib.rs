@@ -19,6 +19,7 @@ pub mod partitions;
 pub mod paths;
 pub mod reference;
 pub mod status;
+pub mod text;
 
 pub use arch::Arch;
 pub use digest::Digest;

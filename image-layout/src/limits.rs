@@ -6,6 +6,14 @@ pub const INDEX_JSON_BYTES: u64 = 64 << 20;
 pub const MANIFEST_BYTES: u64 = 4 << 20;
 /// Artifacts in one haul.
 pub const ARTIFACTS: usize = 200_000;
+/// Blobs in one haul.
+pub const BLOBS: usize = 2_000_000;
+/// Platforms that the catalog names for one image.
+pub const PLATFORMS: usize = 32;
+/// Warnings about one haul that are kept word for word.
+pub const WARNINGS: usize = 1_000;
+/// Bytes of a file's own name.
+pub const TITLE_BYTES: usize = 255;
 /// How deep indexes may nest in one another.
 pub const INDEX_DEPTH: usize = 4;
 /// Bytes of `cluster.yaml`.

@@ -21,6 +21,12 @@ pub mod media_type {
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// Docker image manifest.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Configuration of an image; followed by its version.
+    pub const OCI_IMAGE_CONFIG_PREFIX: &str = "application/vnd.oci.image.config.";
+    /// Configuration of a Docker image; followed by its version.
+    pub const DOCKER_IMAGE_CONFIG_PREFIX: &str = "application/vnd.docker.container.image.";
+    /// The archive of a Helm chart (Helm: `pkg/registry`).
+    pub const HELM_CONTENT: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
     /// Configuration of a Helm chart (Helm: `pkg/registry`).
     pub const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
     /// Every configuration of a file begins so (Hauler: `pkg/consts`).
@@ -68,10 +74,10 @@ pub struct Descriptor {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
     /// `linux`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub os: String,
     /// `amd64`, `arm64` ...
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub architecture: String,
     /// `v7` ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +140,35 @@ impl Manifest {
             media_type::OCI_MANIFEST
         };
         said.or(described).unwrap_or(shape).to_owned()
+    }
+}
+
+impl Descriptor {
+    /// An annotation's value.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+
+    /// Whether this is a layer that registries need not have: clients fetch it from its publisher
+    /// (OCI image-spec, layer.md "Non-Distributable Layers"; Docker's foreign layers).
+    pub fn is_nondistributable(&self) -> bool {
+        self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
+    }
+}
+
+impl Platform {
+    /// Whether both parts are words, and not `unknown` as attestations have it.
+    pub fn is_known(&self) -> bool {
+        let word = |part: &str| {
+            (1..=64).contains(&part.len())
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        word(&self.os)
+            && self.os != "unknown"
+            && word(&self.architecture)
+            && self.variant.as_deref().is_none_or(word)
     }
 }
 

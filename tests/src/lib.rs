@@ -1,1 +1,19 @@
-//! The harness.
+//! What crosses programs: virtual machines, real registry clients, fixtures, the demonstration.
+//!
+//! `docs/testing.md` says how the tests that use it are run and read.
+
+pub mod clients;
+pub mod containerd;
+pub mod demo;
+pub mod demo_haul;
+pub mod haul_writer;
+pub mod images;
+pub mod podman;
+pub mod qemu;
+pub mod qmp;
+pub mod results;
+pub mod rows;
+pub mod serve;
+pub mod served;
+pub mod status;
+pub mod steps;

@@ -1,15 +1,45 @@
-//! The registry.
+//! The registry: the haul by the OCI Distribution protocol, its files, the node's status.
+//!
+//! Read-only. At start the haul's catalog becomes an [`index`] in memory; a request's path is
+//! parsed once by [`router`] into names and digests, these are looked up in the index, and only
+//! digests from the index become file names. So no string of a request ever becomes a path.
+//!
+//! `agent serve DIR` ([`serve`]) and the node's registry process ([`node`]) run the same server.
 
-use std::process::ExitCode;
+// what is served
+mod index;
+mod layout;
+mod state;
+// from a request to an answer
+mod answers;
+mod conditional;
+mod errors;
+mod handler;
+mod query;
+mod range;
+mod router;
+// answers, one file an endpoint
+mod blobs;
+mod files;
+mod lists;
+mod manifests;
+mod page;
+mod referrers;
+mod status;
+// bytes
+mod buffers;
+mod content;
+mod stream;
+// connections
+mod connections;
+mod limits;
+mod patience;
+mod request_log;
+// processes
+mod logging;
+mod node;
+mod sandbox;
+mod serve;
 
-use crate::cli::Serve;
-
-/// `agent serve DIR`.
-pub(crate) fn serve_main(_serve: &Serve) -> ExitCode {
-    ExitCode::FAILURE
-}
-
-/// The registry as PID 1's child.
-pub(crate) fn node_main() -> ExitCode {
-    ExitCode::FAILURE
-}
+pub(crate) use node::main as node_main;
+pub(crate) use serve::main as serve_main;

@@ -1,1 +1,33 @@
-//! image.
+//! Writing images and reading them back.
+//!
+//! [`write()`] plans first and writes then: everything that can be wrong with the inputs is found
+//! before the first byte of the image. [`inspect`] reads an image or a stick.
+
+mod boot_menu;
+mod error;
+mod ext4;
+mod fat;
+mod fat_dots;
+mod gpt;
+mod identity;
+mod inspect;
+mod mounts;
+mod output;
+mod plan;
+mod readme;
+mod request;
+mod staging;
+#[cfg(test)]
+mod testing;
+mod window;
+mod write;
+
+pub use error::ImageError;
+pub use inspect::{
+    ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents,
+    inspect,
+};
+pub use output::Output;
+pub use plan::{Extent, Plan};
+pub use request::{Request, Written};
+pub use write::write;

@@ -1,0 +1,101 @@
+# The one entry point: `make help` says what there is to do.
+
+# Architectures are named x86_64 and arm64; what others call them is understood too.
+HOST := $(patsubst aarch64,arm64,$(shell uname -m))
+ARCH ?= $(HOST)
+ARCHES = $(patsubst amd64,x86_64,$(patsubst aarch64,arm64,$(ARCH)))
+HAUL ?=
+K3S ?=
+CONFIG ?=
+OUT ?= haulboot.img
+
+CARGO = cargo --locked
+BUILDER = target/release/builder
+DEMO = target/release/demo target/release/demo-haul
+MUSL_x86_64 = x86_64-unknown-linux-musl
+MUSL_arm64 = aarch64-unknown-linux-musl
+agent = target/$(MUSL_$(1))/release/agent
+hello = target/$(MUSL_$(1))/release/hello
+pack = target/boot-packs/$(1).bootpack
+BOTH = x86_64 arm64
+INPUTS = $(addprefix --haul ,$(HAUL)) $(addprefix --k3s ,$(K3S)) $(addprefix --config ,$(CONFIG))
+
+STEP = @scripts/step.sh
+
+.DEFAULT_GOAL := all
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: all agents demo test test-all image lint dist setup help clean FORCE
+
+all: setup-all $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a))) ## build everything: builder, agents, boot packs
+	@printf '\n%s\n' 'Built:'
+	@ls -1 $(BUILDER) $(foreach a,$(BOTH),$(call agent,$(a)) $(call pack,$(a))) | sed 's/^/  /'
+	@printf '%s\n' 'Next: make demo, or make image HAUL=haul.tar.zst OUT=haulboot.img'
+
+demo: setup-demo $(BUILDER) $(DEMO) $(foreach a,$(ARCHES),$(call pack,$(a))) $(foreach a,$(BOTH),$(call hello,$(a))) ## boot a demonstration haul in QEMU [ARCH= HAUL= K3S= CONFIG=]
+	@target/release/demo --arch $(ARCHES) $(INPUTS) \
+		$(foreach a,$(BOTH),--program $(a)=$(call hello,$(a)))
+
+test: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a))) ## every unit, property and client test, and the boots marked ci
+	@scripts/test.sh ci
+
+test-all: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a))) ## make test, with every boot
+	@scripts/test.sh all
+
+image: setup-image $(BUILDER) $(foreach a,$(ARCHES),$(call pack,$(a))) ## write an image: HAUL=FILE [K3S= CONFIG= ARCH= OUT=]
+	@$(BUILDER) $(INPUTS) $(addprefix --arch ,$(ARCHES)) -o $(OUT)
+
+lint: setup-lint ## formatting, clippy, shell scripts, licences and advisories
+	@scripts/lint.sh
+
+dist: setup-dist agents $(BUILDER) $(foreach a,$(BOTH),$(call pack,$(a))) ## archives that work on a machine without Rust
+	@scripts/dist.sh
+
+setup: setup-all setup-demo setup-test setup-lint setup-dist ## install what any of these needs; the others do it themselves
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F"|" '{ printf "%-18s%s\n", $$1, $$2 }'
+
+clean: ## remove everything that was built
+	rm -rf target
+
+# What each goal needs of the machine, in the words of scripts/packages.list.
+NEEDS_all = build pack
+NEEDS_image = build pack
+NEEDS_demo = build pack demo $(addprefix boot-,$(ARCHES))
+NEEDS_test = build pack test $(addprefix boot-,$(BOTH))
+NEEDS_lint = build lint
+NEEDS_dist = build pack dist
+setup-%: FORCE
+	@scripts/setup.sh $(NEEDS_$*)
+
+# Cargo knows what is up to date, so it is always asked.
+$(BUILDER): FORCE
+	$(STEP) builder 'builder' $(CARGO) build --release -p builder
+
+$(DEMO) &: FORCE
+	$(STEP) demo-programs 'demonstration: programs of this machine' $(CARGO) build --release -p tests --bins
+
+agents: $(foreach a,$(BOTH),$(call agent,$(a)))
+
+# Per architecture: the programs that run on the node, the packages it boots from, the boot pack.
+define PER_ARCH
+$(call agent,$(1)): FORCE
+	$$(STEP) agent-$(1) 'agent for $(1)' $$(CARGO) build --release -p agent --target $(MUSL_$(1))
+
+$(call hello,$(1)): FORCE
+	$$(STEP) hello-$(1) 'demonstration: program of its images for $(1)' \
+		$$(CARGO) build --release -p hello --target $(MUSL_$(1))
+
+target/packages/$(1)/packages.tsv: firmware/fetch.sh firmware/packages/$(1).list
+	$$(STEP) packages-$(1) 'kernel and boot loader for $(1), from Debian' \
+		firmware/fetch.sh $(1) target/packages/$(1)
+	@touch $$@
+
+$(call pack,$(1)): $(BUILDER) $(call agent,$(1)) target/packages/$(1)/packages.tsv $$(wildcard firmware/modules/*)
+	$$(STEP) boot-pack-$(1) 'boot pack for $(1)' \
+		$(BUILDER) bootpack --arch $(1) --packages target/packages/$(1) --agent $(call agent,$(1)) -o $$@
+endef
+$(foreach a,$(BOTH),$(eval $(call PER_ARCH,$(a))))
+
+FORCE:

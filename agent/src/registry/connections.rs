@@ -1,0 +1,227 @@
+//! Taking connections, within limits.
+//!
+//! `axum::serve` has no time-out for headers, so the loop is ours over hyper's HTTP/1.1. HTTP/2 is
+//! not offered: neither containerd nor containers/image uses it towards a registry.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tower_service::Service as _;
+
+use super::patience::{Answering, Patient};
+use super::request_log::{Entry, LineLimit, Logged};
+use super::state::Registry;
+use super::{handler, limits};
+
+/// How long to wait when the kernel can't give a connection: for descriptors or memory, of whose
+/// return nothing tells.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `end` says so or is gone; then lets connections finish what they are at, for
+/// [`limits::GRACE_TIME`] at most.
+pub(super) async fn serve(
+    listener: TcpListener,
+    registry: Arc<Registry>,
+    mut end: watch::Receiver<bool>,
+) {
+    let router = Router::new().fallback(handler::handle).with_state(registry);
+    let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let addresses = PerAddress::default();
+    let lines = Arc::new(LineLimit::default());
+    loop {
+        // a slot first: beyond the limit clients wait in the kernel's queue
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
+            Some((slot, listener.accept().await))
+        };
+        let accepted = tokio::select! {
+            _ = end.changed() => break,
+            accepted = accepted => accepted,
+        };
+        let (slot, stream, client) = match accepted {
+            Some((slot, Ok((stream, client)))) => (slot, stream, client),
+            Some((_, Err(error))) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+            None => break,
+        };
+        let Some(place) = addresses.enter(client) else {
+            tracing::warn!(%client, "too many connections of one address; closed one");
+            continue;
+        };
+        let connection = Connection {
+            router: router.clone(),
+            lines: Arc::clone(&lines),
+            client: client.ip().to_canonical(),
+            end: end.clone(),
+            _slot: slot,
+            _place: place,
+        };
+        tokio::spawn(connection.serve(stream));
+    }
+    drop(listener);
+    let all = u32::try_from(limits::CONNECTIONS).unwrap_or(u32::MAX);
+    let finished = slots.acquire_many(all);
+    // whoever is not done by now is cut off by the end of the process
+    let _ = tokio::time::timeout(limits::GRACE_TIME, finished).await;
+}
+
+struct Connection {
+    router: Router,
+    lines: Arc<LineLimit>,
+    client: IpAddr,
+    end: watch::Receiver<bool>,
+    _slot: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream) {
+        // answers are written whole; waiting for more only delays their ends
+        let _ = stream.set_nodelay(true);
+        let answering = Answering::default();
+        let stream = Patient::new(
+            stream,
+            answering.clone(),
+            limits::HEADER_TIME,
+            limits::STALL_TIME,
+        );
+        let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
+        let service = service_fn(move |request| {
+            let (router, lines) = (router.clone(), Arc::clone(&lines));
+            answer(router, lines, client, answering.clone(), request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits::IDLE_TIME)
+            .max_buf_size(limits::HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            _ = self.end.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(client = %self.client, %error, "a connection ended");
+        }
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    lines: Arc<LineLimit>,
+    client: IpAddr,
+    answering: Answering,
+    request: Request<Incoming>,
+) -> Result<Response<Logged>, std::convert::Infallible> {
+    let guard = answering.begin();
+    let entry = Entry::begin(&request, client);
+    let response = router.call(request.map(Body::new)).await?;
+    let status = response.status().as_u16();
+    Ok(response.map(|body| entry.answered(status, body, lines, guard)))
+}
+
+/// How many connections each address has.
+#[derive(Clone, Debug, Default)]
+struct PerAddress {
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One counted connection; leaves when dropped.
+#[derive(Debug)]
+struct Place {
+    addresses: PerAddress,
+    key: Option<IpAddr>,
+}
+
+impl PerAddress {
+    fn enter(&self, client: SocketAddr) -> Option<Place> {
+        let key = key(client.ip());
+        if let Some(key) = key {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(key).or_default();
+            if *count >= limits::CONNECTIONS_PER_ADDRESS {
+                return None;
+            }
+            *count += 1;
+        }
+        let addresses = self.clone();
+        Some(Place { addresses, key })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut counts = self
+            .addresses
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&key);
+            }
+        }
+    }
+}
+
+/// Whom a connection counts for: nobody on loopback, else the address, or the /64 of IPv6, which
+/// is what one machine has at least.
+fn key(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        address if address.is_loopback() => None,
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & (u128::MAX << 64);
+            Some(IpAddr::V6(network.into()))
+        }
+        address => Some(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_can_not_take_all_connections_and_gives_them_back() {
+        let addresses = PerAddress::default();
+        let client: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
+        let neighbour: SocketAddr = "[2001:db8::2]:1".parse().unwrap();
+        let other: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let places: Vec<_> = (0..limits::CONNECTIONS_PER_ADDRESS)
+            .map(|_| addresses.enter(client).unwrap())
+            .collect();
+        assert!(addresses.enter(client).is_none());
+        assert!(addresses.enter(neighbour).is_none());
+        assert!(addresses.enter(other).is_some());
+        assert!(addresses.enter("127.0.0.1:1".parse().unwrap()).is_some());
+        drop(places);
+        assert!(addresses.enter(client).is_some());
+        assert!(addresses.counts.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_through_an_ipv6_socket() {
+        let mapped = key("::ffff:192.0.2.1".parse().unwrap());
+        assert_eq!(mapped, key("192.0.2.1".parse().unwrap()));
+        assert_eq!(key("::ffff:127.0.0.1".parse().unwrap()), None);
+    }
+}

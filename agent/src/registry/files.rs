@@ -1,0 +1,321 @@
+//! `/files/`: the haul's files and charts as plain downloads, under their true names.
+//!
+//! Two files of one name are both there: `/files/NAME` is the last of them, `/files/DIGEST/NAME`
+//! is each. Contents are handed out as attachments that no browser runs.
+
+use std::collections::BTreeMap;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use image_layout::Digest;
+use image_layout::catalog::{Artifact, ArtifactKind};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+
+use super::answers;
+use super::content::{self, Content, MediumFailed};
+use super::errors::Error;
+use super::page;
+use super::query::Query;
+use super::state::Registry;
+
+/// Bytes of a file's name, as file systems allow.
+const NAME_BYTES: usize = 255;
+
+/// What may stand in a path's last component, or in `filename*` (RFC 8187), as it is.
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A file to download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HaulFile {
+    /// A name that is safe as a file's name anywhere.
+    pub(super) name: String,
+    /// `file` or `chart`.
+    pub(super) kind: ArtifactKind,
+    /// Its size in bytes.
+    pub(super) size: u64,
+    /// Its digest.
+    pub(super) digest: Digest,
+    /// Its path on this server; unique among all files.
+    pub(super) url: String,
+}
+
+/// All files, sorted by name.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    files: Vec<HaulFile>,
+    /// Positions of the files of one name.
+    by_name: BTreeMap<String, Vec<usize>>,
+}
+
+impl Files {
+    /// The files among artifacts whose contents are there.
+    pub(super) fn of(artifacts: &[Artifact], size: impl Fn(&Digest) -> Option<u64>) -> Files {
+        let mut by_name: BTreeMap<String, Vec<HaulFile>> = BTreeMap::new();
+        for artifact in artifacts {
+            let downloads = matches!(artifact.kind, ArtifactKind::File | ArtifactKind::Chart);
+            let Some(content) = artifact.content.filter(|_| downloads) else {
+                continue;
+            };
+            let Some(size) = size(&content.digest) else {
+                continue;
+            };
+            let path = artifact.repository.as_str();
+            let last = path.rsplit('/').next().unwrap_or(path);
+            let name = safe_name(artifact.title.as_deref().unwrap_or(last));
+            let same = by_name.entry(name.clone()).or_default();
+            if same.iter().any(|file| file.digest == content.digest) {
+                continue;
+            }
+            same.push(HaulFile {
+                url: String::new(),
+                kind: artifact.kind,
+                digest: content.digest,
+                name,
+                size,
+            });
+        }
+        let mut files = Files::default();
+        for (name, same) in by_name {
+            let encoded = utf8_percent_encode(&name, COMPONENT).to_string();
+            let last = same.len() - 1;
+            for (nth, mut file) in same.into_iter().enumerate() {
+                file.url = match nth == last {
+                    true => format!("/files/{encoded}"),
+                    false => format!("/files/{}/{encoded}", file.digest),
+                };
+                let at = files.files.len();
+                files.by_name.entry(name.clone()).or_default().push(at);
+                files.files.push(file);
+            }
+        }
+        files
+    }
+
+    /// All files, sorted by name.
+    pub(super) fn all(&self) -> &[HaulFile] {
+        &self.files
+    }
+
+    fn find(&self, digest: Option<&Digest>, name: &str) -> Option<&HaulFile> {
+        let same = self.by_name.get(name)?;
+        let mut same = same.iter().rev().filter_map(|&at| self.files.get(at));
+        same.find(|file| digest.is_none_or(|digest| file.digest == *digest))
+    }
+}
+
+/// A name that can't leave its directory, hide, or end a header: what a haul calls a file is the
+/// word of whoever made the haul.
+fn safe_name(title: &str) -> String {
+    let safe = |c: char| match c {
+        '/' | '\\' => '_',
+        c if c.is_control() || is_direction(c) => '_',
+        c => c,
+    };
+    let mut name: String = title.trim().chars().map(safe).collect();
+    while name.len() > NAME_BYTES {
+        name.pop();
+    }
+    match name.as_str() {
+        "" | "." | ".." => "unnamed".to_owned(),
+        _ => name,
+    }
+}
+
+/// Whether a character turns the direction of writing, which makes `gpj.exe` look like `exe.jpg`.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    kind: ArtifactKind,
+    size: u64,
+    sha256: Option<String>,
+    digest: &'a Digest,
+    url: &'a str,
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    files: Vec<Listed<'a>>,
+}
+
+/// `/files/`: a page for people, JSON for programs (`Accept: application/json` or `?format=json`).
+pub(super) fn list(registry: &Registry, headers: &HeaderMap, query: &Query) -> Response {
+    let files = registry.index.files.all();
+    if !wants_json(headers, query) {
+        let mut response = page::files(files);
+        vary(&mut response);
+        return response;
+    }
+    let listed = |file| {
+        let HaulFile {
+            name,
+            kind,
+            size,
+            digest,
+            url,
+        }: &HaulFile = file;
+        Listed {
+            name,
+            kind: *kind,
+            size: *size,
+            sha256: matches!(digest, Digest::Sha256(_)).then(|| digest.hex()),
+            digest,
+            url,
+        }
+    };
+    let listing = Listing {
+        files: files.iter().map(listed).collect(),
+    };
+    let mut response = answers::json(StatusCode::OK, &listing);
+    vary(&mut response);
+    response
+}
+
+fn vary(response: &mut Response) {
+    let accept = HeaderValue::from_static("Accept");
+    response.headers_mut().insert(header::VARY, accept);
+}
+
+fn wants_json(headers: &HeaderMap, query: &Query) -> bool {
+    if let Some(format) = &query.format {
+        return format == "json";
+    }
+    let accepts = |part: &str| {
+        let mut accepted = headers.get_all(header::ACCEPT).iter();
+        accepted.any(|value| value.to_str().is_ok_and(|value| value.contains(part)))
+    };
+    accepts("application/json") && !accepts("text/html")
+}
+
+/// `/files/NAME` and `/files/DIGEST/NAME`.
+pub(super) async fn answer(
+    registry: &Registry,
+    request: &Parts,
+    digest: Option<Digest>,
+    name: &str,
+) -> Response {
+    let Some(file) = registry.index.files.find(digest.as_ref(), name) else {
+        let line = "the haul has no such file; /files/ lists what it has";
+        return answers::text(StatusCode::NOT_FOUND, line);
+    };
+    let content = Content {
+        digest: file.digest,
+        size: file.size,
+        media_type: HeaderValue::from_static("application/octet-stream"),
+        bytes: None,
+        by_digest: digest.is_some(),
+    };
+    let mut response = match content::answer(registry, request, content).await {
+        Ok(response) => response,
+        Err(MediumFailed) => return Error::from(MediumFailed).into_response(),
+    };
+    let headers = response.headers_mut();
+    if let Ok(disposition) = HeaderValue::try_from(disposition(&file.name)) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    let (algorithm, bytes) = match &file.digest {
+        Digest::Sha256(bytes) => ("sha-256", bytes.as_slice()),
+        Digest::Sha512(bytes) => ("sha-512", bytes.as_slice()),
+    };
+    let sum = base64(bytes);
+    // RFC 9530, and its predecessor RFC 3230
+    if let Ok(value) = HeaderValue::try_from(format!("{algorithm}=:{sum}:")) {
+        headers.insert("repr-digest", value);
+    }
+    if let Ok(value) = HeaderValue::try_from(format!("{algorithm}={sum}")) {
+        headers.insert("digest", value);
+    }
+    response
+}
+
+/// RFC 6266: a name for old clients and the true one.
+fn disposition(name: &str) -> String {
+    let plain = |c: char| match c {
+        '"' | '\\' | '%' => '_',
+        c if c.is_ascii_graphic() || c == ' ' => c,
+        _ => '_',
+    };
+    let fallback: String = name.chars().map(plain).collect();
+    let encoded = utf8_percent_encode(name, COMPONENT);
+    format!("attachment; filename=\"{fallback}\"; filename*=UTF-8''{encoded}")
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let digit = (bits >> shift & 63) as usize;
+            let digit = ALPHABET.get(digit).copied().unwrap_or(b'=');
+            text.push(if at > group.len() {
+                '='
+            } else {
+                char::from(digit)
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn base64_is_as_in_the_standard() {
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+    }
+
+    #[test]
+    fn hostile_titles_become_harmless_names() {
+        for (title, name) in [
+            ("Get-Lab.SH", "Get-Lab.SH"),
+            ("my file (1).txt", "my file (1).txt"),
+            ("../../etc/passwd", ".._.._etc_passwd"),
+            ("..", "unnamed"),
+            ("", "unnamed"),
+            ("a\r\nSet-Cookie: x", "a__Set-Cookie: x"),
+            ("a\\b", "a_b"),
+            ("\u{202e}gpj.exe", "_gpj.exe"),
+        ] {
+            assert_eq!(safe_name(title), name);
+        }
+        assert!(safe_name(&"ä".repeat(300)).len() <= NAME_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_makes_a_header_and_finds_its_file(title in "\\PC{0,300}|[\\x00-\\x7f]{0,40}") {
+            let name = safe_name(&title);
+            prop_assert!(!name.is_empty() && !name.contains('/'));
+            prop_assert!(HeaderValue::try_from(disposition(&name)).is_ok());
+            let url = format!("/files/{}", utf8_percent_encode(&name, COMPONENT));
+            prop_assert_eq!(
+                super::super::router::Route::parse(&url),
+                super::super::router::Route::File(name)
+            );
+        }
+    }
+}

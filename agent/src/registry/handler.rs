@@ -1,0 +1,140 @@
+//! One request: limits, method, endpoint, and the headers that every answer has.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use http_body::Body as _;
+
+use super::content::MediumFailed;
+use super::errors::{Code, Error};
+use super::query::Query;
+use super::router::Route;
+use super::state::Registry;
+use super::{answers, blobs, files, limits, lists, manifests, page, referrers, status};
+
+/// Answers any request; the router's only handler, since no pattern of a router tells the slashes
+/// of a repository's name from those of the protocol.
+pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Response {
+    // dropped unread: HTTP's layer closes a connection whose client goes on sending
+    let (request, _body) = request.into_parts();
+    let path = request.uri.path();
+    let protocol = path == "/v2" || path.starts_with("/v2/");
+    let mut response = match refusal(&request, protocol) {
+        Some(refusal) => refusal,
+        None => answer(&registry, &request).await,
+    };
+    if let Some(length) = response.body().size_hint().exact()
+        && response.status() != StatusCode::NOT_MODIFIED
+    {
+        let headers = response.headers_mut();
+        headers
+            .entry(header::CONTENT_LENGTH)
+            .or_insert(length.into());
+    }
+    if request.method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if protocol {
+        // Docker's clients of old look for it
+        headers.insert(
+            HeaderName::from_static("docker-distribution-api-version"),
+            HeaderValue::from_static("registry/2.0"),
+        );
+    }
+    response
+}
+
+/// What is refused before its path is read.
+fn refusal(request: &Parts, protocol: bool) -> Option<Response> {
+    let refuse = |status, message: &str| match protocol {
+        true => Error::new(status, Code::Unsupported, message).into_response(),
+        false => answers::text(status, message),
+    };
+    let target = request.uri.path_and_query().map_or(0, |t| t.as_str().len());
+    if target > limits::TARGET_BYTES {
+        return Some(refuse(StatusCode::URI_TOO_LONG, "the address is too long"));
+    }
+    if request.method != Method::GET && request.method != Method::HEAD {
+        let message = "this registry is read-only";
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, message);
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(header::ALLOW, allowed);
+        return Some(close(response));
+    }
+    if body_bytes(&request.headers) > limits::BODY_BYTES {
+        let message = "a request here has no body";
+        return Some(close(refuse(StatusCode::PAYLOAD_TOO_LARGE, message)));
+    }
+    None
+}
+
+/// Bytes of the body that a request announces; a chunked one may have any number.
+fn body_bytes(headers: &HeaderMap) -> u64 {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return u64::MAX;
+    }
+    match headers.get(header::CONTENT_LENGTH).map(HeaderValue::to_str) {
+        Some(length) => length
+            .ok()
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(u64::MAX),
+        None => 0,
+    }
+}
+
+fn close(mut response: Response) -> Response {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+async fn answer(registry: &Registry, request: &Parts) -> Response {
+    let query = Query::parse(request.uri.query().unwrap_or_default());
+    let route = Route::parse(request.uri.path());
+    let answered = match route {
+        Route::Page => Ok(page::answer(registry, &request.headers)),
+        Route::Status => Ok(status::answer(registry)),
+        Route::Ping => Ok(answers::json(
+            StatusCode::OK,
+            &serde_json::Map::<String, serde_json::Value>::new(),
+        )),
+        Route::Catalog => lists::repositories(registry, &query),
+        Route::Tags(name) => lists::tags(registry, &name, &query),
+        Route::Manifest(name, wanted) => {
+            manifests::answer(registry, request, &name, &query, wanted).await
+        }
+        Route::Blob(name, digest) => blobs::answer(registry, request, &name, &query, digest).await,
+        Route::Referrers(name, digest) => referrers::answer(registry, &name, &query, digest),
+        Route::Files => Ok(files::list(registry, &request.headers, &query)),
+        Route::File(name) => Ok(files::answer(registry, request, None, &name).await),
+        Route::FileByDigest(digest, name) => {
+            Ok(files::answer(registry, request, Some(digest), &name).await)
+        }
+        Route::UnknownEndpoint => Err(Error::not_found(
+            Code::NameUnknown,
+            "no endpoint of a registry has this path",
+        )),
+        Route::Unknown => Ok(answers::text(
+            StatusCode::NOT_FOUND,
+            "nothing is here; / says what there is",
+        )),
+    };
+    answered.unwrap_or_else(Error::into_response)
+}
+
+impl From<MediumFailed> for Error {
+    fn from(_: MediumFailed) -> Error {
+        // the log and the node's console say which and why
+        let message = "the medium that holds this can't be read";
+        Error::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
+    }
+}

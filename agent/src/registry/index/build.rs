@@ -1,0 +1,263 @@
+//! From a catalog to an [`Index`].
+//!
+//! - Sizes of all blobs are checked against the catalog; what differs is not served.
+//! - Manifests are read, compared with their digests, and kept as far as memory allows.
+//! - Tags find their repositories; a chart gets the tag that Helm makes of its version, too.
+//! - Referrers are collected from subjects and from fallback tags.
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::http::HeaderValue;
+use bytes::Bytes;
+use image_layout::catalog::{Artifact, ArtifactKind, BlobSource as _, Catalog, ManifestEntry};
+use image_layout::digest::Hasher;
+use image_layout::oci::{self, Manifest, media_type};
+use image_layout::{Digest, Tag};
+use serde::Deserialize;
+
+use super::super::files::Files;
+use super::super::layout::Layout;
+use super::super::limits;
+use super::super::referrers::Referrer;
+use super::{Index, StoredManifest, TaggedRepository};
+
+impl Index {
+    /// Indexes a catalog over the layout it describes. What is not as the catalog says becomes a
+    /// warning and is not served; the rest is.
+    pub(in crate::registry) fn build(catalog: Catalog, layout: &Layout) -> Index {
+        let mut builder = Builder {
+            index: Index {
+                warnings: catalog.warnings,
+                ..Index::default()
+            },
+            layout,
+            manifest_memory: limits::MANIFEST_MEMORY,
+            annotation_memory: limits::ANNOTATION_MEMORY,
+        };
+        builder.blobs(&catalog.blobs);
+        for manifest in &catalog.manifests {
+            builder.manifest(manifest);
+        }
+        for artifact in &catalog.artifacts {
+            builder.artifact(artifact);
+        }
+        builder.referrers(&catalog.manifests);
+        let mut index = builder.index;
+        for (at, repository) in index.repositories.iter().enumerate() {
+            let path = repository.path.clone();
+            index.by_path.entry(path).or_default().push(at);
+        }
+        let here = |artifact: &Artifact| index.manifests.contains_key(&artifact.digest);
+        index.artifacts = catalog.artifacts.into_iter().filter(here).collect();
+        index.files = Files::of(&index.artifacts, |digest| index.blobs.get(digest).copied());
+        index
+    }
+}
+
+struct Builder<'a> {
+    index: Index,
+    layout: &'a Layout,
+    manifest_memory: u64,
+    annotation_memory: usize,
+}
+
+/// As much of a chart's configuration (its `Chart.yaml` as JSON) as is read.
+#[derive(Deserialize)]
+struct ChartConfig {
+    #[serde(default)]
+    version: String,
+}
+
+impl Builder<'_> {
+    fn warn(&mut self, warning: String) {
+        self.index.warnings.push(warning);
+    }
+
+    fn blobs(&mut self, blobs: &[image_layout::catalog::BlobEntry]) {
+        for blob in blobs {
+            match self.layout.size(&blob.digest) {
+                Some(size) if size == blob.size => {
+                    self.index.blobs.insert(blob.digest, size);
+                }
+                Some(size) => self.warn(format!(
+                    "blob {} has {size} bytes instead of {}; it is not served",
+                    blob.digest, blob.size
+                )),
+                None => self.warn(format!("blob {} is missing; it is not served", blob.digest)),
+            }
+        }
+    }
+
+    fn manifest(&mut self, entry: &ManifestEntry) {
+        let digest = entry.digest;
+        if self.index.blobs.get(&digest) != Some(&entry.size) {
+            // said by `blobs`
+            return;
+        }
+        let mut bytes = None;
+        if entry.size <= image_layout::limits::MANIFEST_BYTES && entry.size <= self.manifest_memory
+        {
+            match self.read(&digest) {
+                Ok(read) => bytes = Some(Bytes::from(read)),
+                Err(why) => {
+                    self.index.blobs.remove(&digest);
+                    self.warn(format!("manifest {digest} is not served: {why}"));
+                    return;
+                }
+            }
+            self.manifest_memory -= entry.size;
+        }
+        let media_type = Some(&entry.media_type)
+            .filter(|said| oci::is_media_type(said))
+            .and_then(|said| HeaderValue::from_str(said).ok())
+            .unwrap_or(HeaderValue::from_static(media_type::OCI_MANIFEST));
+        let manifest = StoredManifest {
+            media_type,
+            size: entry.size,
+            bytes,
+        };
+        self.index.manifests.insert(digest, manifest);
+    }
+
+    /// Reads a small blob and compares it with its digest.
+    fn read(&self, digest: &Digest) -> Result<Vec<u8>, String> {
+        let size = self.index.blobs.get(digest).ok_or("it is missing")?;
+        let bytes = self
+            .layout
+            .read_blob(digest, *size)
+            .map_err(|error| error.to_string())?;
+        let mut hasher = Hasher::like(digest);
+        hasher.update(&bytes);
+        if hasher.finish() != *digest {
+            return Err("it is damaged: its bytes have another digest".to_owned());
+        }
+        Ok(bytes)
+    }
+
+    fn parse(&self, digest: &Digest) -> Option<Manifest> {
+        let stored = self.index.manifests.get(digest)?;
+        match &stored.bytes {
+            Some(bytes) => serde_json::from_slice(bytes).ok(),
+            None if stored.size <= image_layout::limits::MANIFEST_BYTES => {
+                serde_json::from_slice(&self.read(digest).ok()?).ok()
+            }
+            None => None,
+        }
+    }
+
+    fn artifact(&mut self, artifact: &Artifact) {
+        if !self.index.manifests.contains_key(&artifact.digest) {
+            self.warn(format!(
+                "{} is not served: its manifest is missing or damaged",
+                artifact.name()
+            ));
+            return;
+        }
+        if let Some(host) = &artifact.host
+            && let Ok(value) = HeaderValue::from_str(host.as_str())
+        {
+            self.index.hosts.insert(host.clone(), value);
+        }
+        let helm_tag = self.helm_tag(artifact);
+        let name = (artifact.host.clone(), artifact.repository.clone());
+        let next = self.index.repositories.len();
+        let at = *self.index.by_name.entry(name).or_insert(next);
+        if at == next {
+            self.index.repositories.push(TaggedRepository {
+                host: artifact.host.clone(),
+                path: artifact.repository.clone(),
+                tags: BTreeMap::new(),
+            });
+        }
+        if let Some(repository) = self.index.repositories.get_mut(at) {
+            let tags = &mut repository.tags;
+            if let Some(tag) = &artifact.tag {
+                tags.insert(tag.clone(), artifact.digest);
+            }
+            if let Some(tag) = helm_tag {
+                tags.entry(tag).or_insert(artifact.digest);
+            }
+        }
+    }
+
+    /// The tag that Helm asks for where Hauler made another: of `1.0.0+up2` Hauler makes
+    /// `1.0.0-up2` (Hauler: `pkg/reference`), Helm `1.0.0_up2` (Helm: `pkg/registry/util.go`).
+    fn helm_tag(&self, artifact: &Artifact) -> Option<Tag> {
+        let tag = artifact.tag.as_ref()?;
+        if artifact.kind != ArtifactKind::Chart || !tag.as_str().contains('-') {
+            return None;
+        }
+        let config = self.parse(&artifact.digest)?.config?;
+        if config.size > limits::CHART_CONFIG_BYTES {
+            return None;
+        }
+        let config: ChartConfig = serde_json::from_slice(&self.read(&config.digest).ok()?).ok()?;
+        let same = config.version.replace('+', "-") == tag.as_str();
+        if !same || !config.version.contains('+') {
+            return None;
+        }
+        config.version.replace('+', "_").parse().ok()
+    }
+
+    fn referrers(&mut self, entries: &[ManifestEntry]) {
+        let by_digest: HashMap<Digest, &ManifestEntry> =
+            entries.iter().map(|entry| (entry.digest, entry)).collect();
+        let mut found: BTreeMap<(Digest, Digest), Referrer> = BTreeMap::new();
+        for entry in entries {
+            if let Some(subject) = entry.subject
+                && let Some(referrer) = self.referrer(entry)
+            {
+                found.insert((subject, entry.digest), referrer);
+            }
+        }
+        for (subject, index) in self.fallback_tags() {
+            // an index of a fallback tag may list what names no subject itself
+            let listed = self.parse(&index).and_then(|index| index.manifests);
+            for child in listed.unwrap_or_default() {
+                let key = (subject, child.digest);
+                if !found.contains_key(&key)
+                    && let Some(entry) = by_digest.get(&child.digest)
+                    && let Some(referrer) = self.referrer(entry)
+                {
+                    found.insert(key, referrer);
+                }
+            }
+        }
+        for ((subject, _), referrer) in found {
+            let referrers = self.index.referrers.entry(subject).or_default();
+            referrers.push(referrer);
+        }
+    }
+
+    fn referrer(&mut self, entry: &ManifestEntry) -> Option<Referrer> {
+        let stored = self.index.manifests.get(&entry.digest)?;
+        let media_type = stored.media_type.to_str().ok()?.to_owned();
+        let mut annotations = self
+            .parse(&entry.digest)
+            .map(|manifest| manifest.annotations)
+            .unwrap_or_default();
+        let bytes: usize = annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
+        match self.annotation_memory.checked_sub(bytes) {
+            Some(left) => self.annotation_memory = left,
+            None => annotations.clear(),
+        }
+        Some(Referrer {
+            media_type,
+            digest: entry.digest,
+            size: entry.size,
+            artifact_type: entry.artifact_type.clone(),
+            annotations,
+        })
+    }
+
+    /// Subject and index of every tag of the form `sha256-HEX` (OCI distribution-spec, "Referrers
+    /// Tag Schema"). A truncated SHA-512 can't be turned back into a digest.
+    fn fallback_tags(&self) -> Vec<(Digest, Digest)> {
+        let tags = self.index.repositories.iter().flat_map(|r| &r.tags);
+        tags.filter_map(|(tag, index)| {
+            let (algorithm, hex) = tag.as_str().split_once('-')?;
+            Some((Digest::from_parts(algorithm, hex)?, *index))
+        })
+        .collect()
+    }
+}

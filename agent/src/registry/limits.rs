@@ -1,0 +1,47 @@
+//! Bounds on what clients and hauls can make the registry spend.
+
+use std::time::Duration;
+
+/// Connections at once. Further ones wait in the kernel's queue.
+pub(super) const CONNECTIONS: usize = 512;
+/// Connections of one address, or one /64 of IPv6. Loopback is not counted.
+pub(super) const CONNECTIONS_PER_ADDRESS: usize = 128;
+/// Bytes of a request's line and headers together.
+pub(super) const HEADER_BYTES: usize = 16 << 10;
+/// Bytes of a request's target. The longest that makes sense, a name of 255 with a digest of 135
+/// and a namespace, is far below.
+pub(super) const TARGET_BYTES: usize = 4 << 10;
+/// Bytes of a body that a GET may carry; it is not read.
+pub(super) const BODY_BYTES: u64 = 8 << 10;
+/// From the first byte of a request to the end of its headers.
+pub(super) const HEADER_TIME: Duration = Duration::from_secs(10);
+/// A connection without a request. containerd keeps its own idle ones for 30 s.
+pub(super) const IDLE_TIME: Duration = Duration::from_secs(60);
+/// An answer of which the client takes no byte. A whole answer has no limit: 10 GB at 100 Mbit/s
+/// take a quarter of an hour.
+pub(super) const STALL_TIME: Duration = Duration::from_secs(60);
+/// Between the wish to end and the end of connections that are busy.
+pub(super) const GRACE_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes read from a file and written to a connection at once ...
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
+/// ... and when more than [`MANY_STREAMS`] are served, so that 512 clients take 32 MiB.
+pub(super) const SMALL_CHUNK_BYTES: usize = 64 << 10;
+/// See [`SMALL_CHUNK_BYTES`].
+pub(super) const MANY_STREAMS: usize = 64;
+/// Chunks kept for the next reader.
+pub(super) const SPARE_CHUNKS: usize = 16;
+/// Threads that read from the medium. A slow stick gets no faster by more of them.
+pub(super) const READ_THREADS: usize = 32;
+
+/// Bytes of manifests kept in memory. What is beyond is read when it is asked for.
+pub(super) const MANIFEST_MEMORY: u64 = 48 << 20;
+/// Bytes of annotations kept for the referrers API; what is beyond is listed without them.
+pub(super) const ANNOTATION_MEMORY: usize = 8 << 20;
+/// Bytes of a chart's configuration, of which its version is taken.
+pub(super) const CHART_CONFIG_BYTES: u64 = 1 << 20;
+/// Bytes of `catalog.json`.
+pub(super) const CATALOG_BYTES: u64 = 256 << 20;
+
+/// Log lines of requests in a second; what is beyond is counted.
+pub(super) const LOGGED_REQUESTS: u32 = 50;

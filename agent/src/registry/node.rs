@@ -1,0 +1,166 @@
+//! The registry as PID 1's child on a node.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use image_layout::status::{Outcome, Problem, Stage};
+use tokio::net::TcpListener;
+
+use super::layout::Layout;
+use super::sandbox::{self, View};
+use super::state::Registry;
+use super::status::StatusSource;
+use super::{connections, logging, serve};
+use crate::report::{Report, Sender};
+
+/// Where clients find every node's registry.
+const PORT: u16 = 5000;
+
+/// The registry process: goes into its sandbox while it has one thread, then indexes and serves
+/// until it is ended. Without a haul it serves the status and says what is wrong.
+pub(crate) fn main() -> ExitCode {
+    logging::start();
+    let reports = Reports(Sender::from_env());
+    reports.send(Report::Begin(Stage::Registry));
+    match run(&reports) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            tracing::error!("{}", problem.what);
+            reports.failed(problem);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Reports(Option<Sender>);
+
+impl Reports {
+    fn send(&self, report: Report) {
+        if let Some(sender) = &self.0 {
+            sender.send(&report);
+        }
+    }
+
+    fn end(&self, outcome: Outcome, detail: String, problem: Option<Problem>) {
+        self.send(Report::End {
+            stage: Stage::Registry,
+            outcome,
+            detail,
+            problem,
+        });
+    }
+
+    fn failed(&self, problem: Problem) {
+        self.end(Outcome::Failed, problem.what.clone(), Some(problem));
+    }
+}
+
+fn run(reports: &Reports) -> Result<(), Problem> {
+    let view = sandbox::enter().map_err(|error| Problem {
+        what: format!("the registry's sandbox can't be set up: {error}"),
+        mend: "This should not happen on a node. Restart the machine; if it happens again, \
+               report it with the lines above."
+            .to_owned(),
+    })?;
+    let status = StatusSource::File(view.status.clone());
+    let (registry, indexed) = index(&view, status);
+    let system = |error: std::io::Error| Problem {
+        what: format!("the registry can't start: {error}"),
+        mend: "Restart the machine; if it happens again, report it with the lines above."
+            .to_owned(),
+    };
+    serve::runtime().map_err(system)?.block_on(async {
+        let end = serve::end_signal().map_err(system)?;
+        let listener = listen().await.map_err(|error| Problem {
+            what: format!("the registry can't listen on port {PORT}: {error}"),
+            mend: "Another program on this node has the port; the log names the error.".to_owned(),
+        })?;
+        let detail = |contents: &str| {
+            let bound = listener
+                .local_addr()
+                .map_or_else(|_| PORT.to_string(), |address| address.to_string());
+            let mut at: Vec<String> = addresses()
+                .iter()
+                .map(|address| format!("http://{}", SocketAddr::new(*address, PORT)))
+                .collect();
+            at.push(bound);
+            format!("{contents} at {}", at.join(", "))
+        };
+        match indexed {
+            Ok(contents) => reports.end(Outcome::Done, detail(&contents), None),
+            Err(problem) => {
+                tracing::error!("{}", problem.what);
+                let without = detail("nothing but the status");
+                reports.end(Outcome::Failed, without, Some(problem));
+            }
+        }
+        connections::serve(listener, Arc::new(registry), end).await;
+        Ok(())
+    })
+}
+
+/// Indexes what the view has; what went wrong leaves an empty registry, which is served too.
+fn index(view: &View, status: StatusSource) -> (Registry, Result<String, Problem>) {
+    let opened =
+        Layout::open(&view.layout).and_then(|layout| Registry::over(layout, status.clone()));
+    match opened {
+        Ok((registry, took)) => {
+            for warning in &registry.index.warnings {
+                tracing::warn!("{warning}");
+            }
+            let contents = registry.index.summary();
+            let contents = match registry.index.warnings.len() {
+                0 => format!("{contents}, indexed in {} ms", took.as_millis()),
+                1 => format!("{contents}, 1 warning, indexed in {} ms", took.as_millis()),
+                n => format!(
+                    "{contents}, {n} warnings, indexed in {} ms",
+                    took.as_millis()
+                ),
+            };
+            (registry, Ok(contents))
+        }
+        Err(error) => {
+            let what = format!("The haul on this stick can't be served: {error}.");
+            let problem = Problem {
+                mend: "Check the image with `builder verify IMAGE` and write the stick anew. The \
+                       node's state is at /status on this port meanwhile."
+                    .to_owned(),
+                what: what.clone(),
+            };
+            (Registry::empty(status, what), Err(problem))
+        }
+    }
+}
+
+/// All addresses of both families; IPv4 alone where the kernel has no IPv6.
+async fn listen() -> std::io::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) => {
+            tracing::warn!(%error, "no IPv6; listening on IPv4 alone");
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await
+        }
+    }
+}
+
+/// This machine's addresses that others can use, for the line on the console.
+fn addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+        return Vec::new();
+    };
+    let mut addresses: Vec<IpAddr> = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+        })
+        .filter(|address| match address {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}

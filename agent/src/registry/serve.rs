@@ -1,0 +1,150 @@
+//! `agent serve DIR`: the registry on any Linux host, as an ordinary user.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image_layout::Arch;
+use image_layout::status::{Outcome, Stage, StageReport, Status};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::layout::{Layout, LayoutError};
+use super::state::Registry;
+use super::status::StatusSource;
+use super::{connections, limits, logging};
+use crate::cli::Serve;
+
+/// Threads that talk to clients. More do not make a stick or a network card faster.
+const WORKERS: usize = 8;
+/// Bytes of a thread's stack.
+const STACK_BYTES: usize = 512 << 10;
+
+/// Why `agent serve` ended without having served.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error("listening on {address}: {error}")]
+    Listen {
+        address: SocketAddr,
+        error: std::io::Error,
+    },
+    #[error("{what}: {error}")]
+    System {
+        what: &'static str,
+        error: std::io::Error,
+    },
+}
+
+impl ServeError {
+    fn help(&self) -> &'static str {
+        match self {
+            ServeError::Layout(error) => error.help(),
+            ServeError::Listen { .. } => {
+                "name another address with --listen ADDRESS:PORT; port 0 picks a free port"
+            }
+            ServeError::System { .. } => "look at the limits of this user and this machine",
+        }
+    }
+}
+
+/// `agent serve DIR`; see [`Serve`].
+pub(crate) fn main(options: &Serve) -> ExitCode {
+    logging::start();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}\n  help: {}", error.help());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A runtime for the server: few threads with small stacks.
+pub(super) fn runtime() -> std::io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.min(WORKERS))
+        .max_blocking_threads(limits::READ_THREADS)
+        .thread_stack_size(STACK_BYTES)
+        .thread_name("registry")
+        .enable_all()
+        .build()
+}
+
+/// Becomes true, and is then dropped, when SIGTERM or SIGINT comes. Inside a runtime.
+pub(super) fn end_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // nobody listening means that the server has ended already
+        let _ = sender.send(true);
+    });
+    Ok(receiver)
+}
+
+fn run(options: &Serve) -> Result<(), ServeError> {
+    let layout = Layout::open(&options.dir)?;
+    let system = |what| move |error| ServeError::System { what, error };
+    let (mut registry, took) = Registry::over(layout, StatusSource::Own(Box::default()))?;
+    for warning in &registry.index.warnings {
+        tracing::warn!("{warning}");
+    }
+    let detail = format!(
+        "{}, indexed in {} ms",
+        registry.index.summary(),
+        took.as_millis()
+    );
+    let notices = registry.index.warnings.clone();
+    registry.status = StatusSource::Own(Box::new(own_status(&detail, took, notices)));
+    runtime()
+        .map_err(system("starting threads"))?
+        .block_on(async {
+            // before anyone is told that the server is there
+            let end = end_signal().map_err(system("waiting for signals"))?;
+            let listen = |error| ServeError::Listen {
+                address: options.listen,
+                error,
+            };
+            let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+            let address = listener.local_addr().map_err(listen)?;
+            // whoever started this may not read it; serving is what counts
+            let mut out = std::io::stdout();
+            let _ = writeln!(out, "listening on http://{address} ({detail})");
+            let _ = out.flush();
+            connections::serve(listener, Arc::new(registry), end).await;
+            Ok(())
+        })
+}
+
+/// What is known without a node: who serves, and how indexing went.
+fn own_status(detail: &str, took: Duration, notices: Vec<String>) -> Status {
+    let system = rustix::system::uname();
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let report = StageReport {
+        stage: Stage::Registry,
+        outcome: Outcome::Done,
+        detail: detail.to_owned(),
+        at: at.tv_sec as f64 + at.tv_nsec as f64 / 1e9,
+        took: took.as_secs_f64(),
+        problem: None,
+    };
+    Status {
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        arch: std::env::consts::ARCH.parse::<Arch>().ok(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        stages: vec![report],
+        notices,
+        ..Status::default()
+    }
+}

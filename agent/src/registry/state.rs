@@ -1,0 +1,51 @@
+//! What every request sees.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::index::Index;
+use super::layout::{Layout, LayoutError};
+use super::status::StatusSource;
+use super::stream::Medium;
+
+/// The registry: an index and where its bytes lie.
+#[derive(Debug)]
+pub(super) struct Registry {
+    /// What can be asked for.
+    pub(super) index: Index,
+    /// Where the blobs are; none where no haul was found, and then the index is empty.
+    pub(super) layout: Arc<Option<Layout>>,
+    /// Counters and memory of reading.
+    pub(super) medium: Arc<Medium>,
+    /// What `/status` says.
+    pub(super) status: StatusSource,
+}
+
+impl Registry {
+    /// Indexes a layout; also says how long that took.
+    pub(super) fn over(
+        layout: Layout,
+        status: StatusSource,
+    ) -> Result<(Registry, Duration), LayoutError> {
+        let started = Instant::now();
+        let catalog = layout.catalog()?;
+        let index = Index::build(catalog, &layout);
+        let registry = Registry {
+            index,
+            layout: Arc::new(Some(layout)),
+            medium: Arc::default(),
+            status,
+        };
+        Ok((registry, started.elapsed()))
+    }
+
+    /// A registry without a haul: it answers, so that a person can look what is wrong.
+    pub(super) fn empty(status: StatusSource, why: String) -> Registry {
+        Registry {
+            index: Index::of_nothing(why),
+            layout: Arc::new(None),
+            medium: Arc::default(),
+            status,
+        }
+    }
+}

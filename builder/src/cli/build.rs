@@ -1,0 +1,79 @@
+//! Writing an image: what it is told.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use image_layout::Arch;
+
+/// What is to be on the image, and where it goes.
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("content").required(true).multiple(true))]
+pub struct BuildArgs {
+    /// Haul to put on the image: archive, chunk or OCI layout
+    ///
+    /// What `hauler store save` writes (.tar.zst), also as .tar or .tar.gz; any one chunk of a
+    /// haul that was saved in chunks; or a directory with an OCI layout. May be repeated: the
+    /// contents of several hauls are served together.
+    #[arg(long = "haul", value_name = "FILE|DIR", group = "content")]
+    pub hauls: Vec<PathBuf>,
+
+    /// k3s binary to carry, one for each architecture
+    ///
+    /// The file `k3s` or `k3s-arm64` of a k3s release. Its architecture is read from the file.
+    /// Without k3s the nodes serve their haul to other machines and nothing else.
+    #[arg(long = "k3s", value_name = "FILE", group = "content")]
+    pub k3s: Vec<PathBuf>,
+
+    /// Configuration of the cluster [default: a commented template]
+    ///
+    /// It is checked, and goes unchanged onto the drive's first partition, where it can be
+    /// edited on any desktop. Without one that partition gets a template: with k3s it makes a
+    /// cluster of one machine, without it a registry.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Architecture to boot: x86_64 or arm64 [default: this machine's]
+    ///
+    /// May be repeated for a drive that boots both. amd64 and aarch64 are understood too.
+    #[arg(long = "arch", value_name = "ARCH")]
+    pub arches: Vec<Arch>,
+
+    /// Image to write; - for standard output
+    ///
+    /// A file is replaced when the new image is complete, and kept if that fails. A drive
+    /// (/dev/sdX) is refused while anything on it is mounted, and loses everything on it.
+    #[arg(short, long, value_name = "IMAGE", default_value = "haulboot.img")]
+    pub output: PathBuf,
+
+    /// Boot pack to use before those found in the usual places
+    ///
+    /// Kernel, boot loader and agent of one architecture in one file. Looked for in the files
+    /// named here, in the directories of $HAULBOOT_BOOT_PACKS, beside the builder, and in
+    /// target/boot-packs. May be repeated.
+    #[arg(long = "boot-pack", value_name = "FILE")]
+    pub boot_packs: Vec<PathBuf>,
+
+    /// Device firmware to add: directory or .deb package
+    ///
+    /// For network cards and controllers whose drivers load a file into the device. A node's
+    /// screen names the files that were asked for and not found. May be repeated.
+    #[arg(long, value_name = "DIR|DEB")]
+    pub firmware: Vec<PathBuf>,
+
+    /// Kernel argument to add to every entry of the boot menu
+    ///
+    /// May be repeated, one argument each time: --append nomodeset --append quiet
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub append: Vec<String>,
+
+    /// Give the image GUIDs that no other image has
+    ///
+    /// Without this the same inputs give the same image, byte for byte. Two drives with the same
+    /// GUIDs in one machine are told apart by nothing.
+    #[arg(long)]
+    pub random_guids: bool,
+
+    /// Say nothing but warnings and errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}

@@ -1,0 +1,193 @@
+//! Writing an image.
+
+use std::env;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+use image_layout::Arch;
+use image_layout::paths::config;
+
+use crate::cli::build::BuildArgs;
+use crate::image::{self, Output, Request, Written};
+use crate::progress;
+use crate::size::Size;
+
+/// Writes the image and says what came of it.
+///
+/// # Errors
+/// See [`image::write()`].
+pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
+    let output = Output::at(&args.output)?;
+    let request = Request {
+        hauls: args.hauls.clone(),
+        k3s: args.k3s.clone(),
+        config: args.config.clone(),
+        arches: match args.arches.is_empty() {
+            true => vec![Arch::current()],
+            false => args.arches.clone(),
+        },
+        boot_packs: args.boot_packs.clone(),
+        firmware: args.firmware.clone(),
+        random_guids: args.random_guids,
+        append: args.append.clone(),
+        source_date_epoch: source_date_epoch()?,
+    };
+    let place = Place::of(&output, &args.output);
+    let progress = progress::to_stderr(args.quiet);
+    let written = image::write(&request, output, progress.as_ref())?;
+    for warning in &written.warnings {
+        progress.warn(warning);
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    let text = summary(&written, &place, request.config.as_deref());
+    match place {
+        // standard output carries the image
+        Place::Stream => io::stderr().write_all(text.as_bytes()),
+        _ => io::stdout().write_all(text.as_bytes()),
+    }
+    .context("writing the summary")
+}
+
+fn source_date_epoch() -> anyhow::Result<Option<u64>> {
+    let Some(value) = env::var_os("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let seconds = value.to_str().and_then(|value| value.parse().ok());
+    let seconds = seconds
+        .with_context(|| format!("SOURCE_DATE_EPOCH is {value:?}, not a number of seconds"))?;
+    Ok(Some(seconds))
+}
+
+/// Where the image went, as far as the next step depends on it.
+enum Place {
+    File(String),
+    Device(String),
+    Stream,
+}
+
+impl Place {
+    fn of(output: &Output, path: &Path) -> Place {
+        match output {
+            Output::File(_) => Place::File(shell_word(path)),
+            Output::Device(_) => Place::Device(shell_word(path)),
+            Output::Stream { .. } => Place::Stream,
+        }
+    }
+}
+
+/// A path as it can be typed into a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c);
+    match text.chars().all(plain) && !text.starts_with('-') {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// What a person wants to know when it is done: what is in, how large, what to type next.
+fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
+    let info = &written.info;
+    let mut lines = Vec::new();
+    let size = Size(written.plan.total());
+    lines.push(match place {
+        Place::File(path) => format!("Image     {path}, {size}"),
+        Place::Device(path) => format!("Drive     {path}, {size}"),
+        Place::Stream => format!("Image     {size}, to standard output"),
+    });
+    lines.push(format!(
+        "Haul      {}, {}, {} ({})",
+        counted(written.images, "image"),
+        counted(written.charts, "chart"),
+        counted(written.files, "file"),
+        Size(info.blobs.bytes),
+    ));
+    for (arch, what) in &info.arches {
+        let k3s = match &what.k3s {
+            Some(k3s) => format!(
+                "k3s {}",
+                k3s.version.as_deref().unwrap_or("of unknown version")
+            ),
+            None => "no k3s".to_owned(),
+        };
+        let firmware = match what.firmware.len() {
+            0 => "no device firmware".to_owned(),
+            count => counted(count, "file") + " of device firmware",
+        };
+        lines.push(format!(
+            "{:<9} kernel {}, {k3s}, {firmware}",
+            arch.name(),
+            what.kernel
+        ));
+    }
+    let source = match given {
+        Some(path) => path.display().to_string(),
+        None => "a template".to_owned(),
+    };
+    lines.push(format!(
+        "Cluster   {}, {}, from {source}",
+        info.cluster,
+        counted(written.cluster.nodes.len(), "node")
+    ));
+    lines.push(String::new());
+    lines.push(format!(
+        "To change the configuration, edit {} on the drive's first partition",
+        config::CLUSTER_YAML
+    ));
+    lines.push("(HAULCFG, any desktop mounts it). It is read at every boot.".to_owned());
+    lines.push("Firmware settings: UEFI boot on, Secure Boot off.".to_owned());
+    match place {
+        Place::File(path) => {
+            lines.push(String::new());
+            lines.push(
+                "Next, write it to a flash drive (erases the drive), or try it here:".to_owned(),
+            );
+            lines.push(format!(
+                "  sudo dd if={path} of=/dev/sdX bs=4M conv=fsync status=progress"
+            ));
+            lines.push(format!("  builder run {path}"));
+        }
+        Place::Device(path) => {
+            lines.push(String::new());
+            lines.push(format!(
+                "Next: sudo eject {path}, and boot a machine from it."
+            ));
+        }
+        Place::Stream => {}
+    }
+    lines.join("\n") + "\n"
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_can_be_typed_as_they_are_shown() {
+        for (path, shown) in [
+            ("haulboot.img", "haulboot.img"),
+            ("/tmp/a-b/c.img", "/tmp/a-b/c.img"),
+            ("my image", "'my image'"),
+            ("it's", "'it'\\''s'"),
+        ] {
+            assert_eq!(shell_word(Path::new(path)), shown);
+        }
+    }
+
+    #[test]
+    fn counts_read_as_english() {
+        assert_eq!(counted(0, "image"), "0 images");
+        assert_eq!(counted(1, "chart"), "1 chart");
+        assert_eq!(counted(2, "file"), "2 files");
+    }
+}

@@ -1,0 +1,193 @@
+//! Images to boot: built once a test run, by the `builder` program, as a person would.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use builder::qemu::{QemuError, with_partition};
+use image_layout::Arch;
+use image_layout::partitions::Partition;
+use image_layout::paths::config::CLUSTER_YAML_NAMES;
+use serde::Deserialize;
+
+use crate::clients::run;
+use crate::results::{repository, target};
+use crate::served::archive;
+
+/// What goes onto an image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Recipe {
+    /// Architectures it boots.
+    pub arches: Vec<Arch>,
+    /// Hauls of the fixtures, by name without `.tar.zst`.
+    pub hauls: Vec<String>,
+}
+
+/// What a person does to the stick after it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Replaces `cluster.yaml`.
+    pub config: Config,
+    /// The drive is larger than the image by so many bytes.
+    pub grow: u64,
+    /// The drive's size is rounded up to a power of two, as SD cards in QEMU need it.
+    pub power_of_two: bool,
+}
+
+/// What `cluster.yaml` on the stick is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Config {
+    /// As the builder wrote it.
+    #[default]
+    AsBuilt,
+    /// Deleted.
+    Absent,
+    /// Replaced by this text under this name.
+    Text {
+        /// File name.
+        name: String,
+        /// Contents.
+        text: String,
+    },
+}
+
+/// The program under test: `$HAULBOOT_BUILDER`, else the one built beside this test.
+///
+/// # Errors
+/// When there is none; the message says how to build it.
+pub fn builder_program() -> Result<PathBuf> {
+    program(
+        "HAULBOOT_BUILDER",
+        "builder",
+        &["release/builder", "debug/builder"],
+    )
+}
+
+/// The agent for this machine: `$HAULBOOT_AGENT`, else the static one, else the one built for
+/// development.
+///
+/// # Errors
+/// When there is none; the message says how to build it.
+pub fn agent_program() -> Result<PathBuf> {
+    let musl = match Arch::current() {
+        Arch::X86_64 => "x86_64-unknown-linux-musl/release/agent",
+        Arch::Arm64 => "aarch64-unknown-linux-musl/release/agent",
+    };
+    program(
+        "HAULBOOT_AGENT",
+        "agent",
+        &[musl, "release/agent", "debug/agent"],
+    )
+}
+
+fn program(variable: &str, name: &str, places: &[&str]) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Ok(path.into());
+    }
+    let mut places = places.iter().map(|place| target().join(place));
+    match places.find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("the program {name} is not built; run: make"),
+    }
+}
+
+/// The image of a recipe, built if this test run hasn't yet. Nobody may change the file.
+///
+/// # Errors
+/// When the builder isn't built or fails; the message has its words.
+pub fn image(recipe: &Recipe) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeMap<Recipe, PathBuf>> = Mutex::new(BTreeMap::new());
+    // Held while building: two images at once would only make both slower.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(recipe) {
+        return Ok(path.clone());
+    }
+    let directory = target().join("test-images");
+    fs::create_dir_all(&directory).context("making a directory for images")?;
+    let path = directory.join(file_name(recipe));
+    if path.exists() {
+        fs::remove_file(&path).context("removing an old image")?;
+    }
+    let mut command = Command::new(builder_program()?);
+    for arch in &recipe.arches {
+        command.args(["--arch", arch.name()]);
+    }
+    for haul in &recipe.hauls {
+        command.arg("--haul").arg(archive(haul)?);
+    }
+    command.arg("-o").arg(&path);
+    if std::env::var_os("HAULBOOT_BOOT_PACKS").is_none() {
+        command.env("HAULBOOT_BOOT_PACKS", target().join("boot-packs"));
+    }
+    command.current_dir(repository());
+    run(&mut command, "make").context("building an image")?;
+    built.insert(recipe.clone(), path.clone());
+    Ok(path)
+}
+
+fn file_name(recipe: &Recipe) -> String {
+    let arches: Vec<_> = recipe.arches.iter().map(|arch| arch.name()).collect();
+    let name = format!("{} {}", arches.join(" "), recipe.hauls.join(" "));
+    format!("{}.img", crate::results::slug(&name))
+}
+
+/// A copy of `image` in `directory` with the edits, or the image itself where there are none.
+///
+/// # Errors
+/// When it can't be copied or changed.
+pub fn edited(image: &Path, edits: &Edits, directory: &Path) -> Result<PathBuf> {
+    if *edits == Edits::default() {
+        return Ok(image.to_owned());
+    }
+    let copy = directory.join("stick.img");
+    // cp keeps holes; an image is mostly holes.
+    run(
+        Command::new("cp")
+            .arg("--sparse=always")
+            .arg(image)
+            .arg(&copy),
+        "the package coreutils",
+    )?;
+    let file = File::options().write(true).open(&copy)?;
+    let mut size = file.metadata()?.len() + edits.grow;
+    if edits.power_of_two {
+        size = size.next_power_of_two();
+    }
+    file.set_len(size).context("making the drive larger")?;
+    configure(&copy, &edits.config).context("editing HAULCFG")?;
+    Ok(copy)
+}
+
+fn configure(image: &Path, config: &Config) -> Result<()> {
+    if *config == Config::AsBuilt {
+        return Ok(());
+    }
+    with_partition(image, Partition::Config, true, |fs| {
+        let root = fs.root_dir();
+        let failed = |source| QemuError::Read {
+            path: image.to_owned(),
+            source,
+        };
+        for name in CLUSTER_YAML_NAMES {
+            match root.remove(name) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(error));
+                }
+                _ => {}
+            }
+        }
+        if let Config::Text { name, text } = config {
+            let mut file = root.create_file(name).map_err(failed)?;
+            file.truncate().map_err(failed)?;
+            file.write_all(text.as_bytes()).map_err(failed)?;
+            file.flush().map_err(failed)?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}

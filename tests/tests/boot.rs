@@ -1,0 +1,33 @@
+//! Boots the rows of `tests/rows/`, each a test of its own name.
+//!
+//! Rows with `ci: true` always run, the others with `HAULBOOT_ROWS=all` or `--include-ignored`.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One machine a core keeps the bounds of every row honest.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(cores.min(2));
+    let all = std::env::var_os("HAULBOOT_ROWS").is_some_and(|rows| rows == "all");
+    let rows = match tests::rows::load(&tests::results::repository().join("tests/rows")) {
+        Ok(rows) => rows,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = rows
+        .into_iter()
+        .map(|row| {
+            let ignored = !all && !row.ci;
+            Trial::test(row.name.clone(), move || {
+                tests::steps::run(&row).map_err(|error| Failed::from(format!("{error:#}")))
+            })
+            .with_ignored_flag(ignored)
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
