@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use builder::image::ArtifactContents;
-use builder::qemu::{
-    Accelerator, Boot, Bus, Cable, Disk, Firmware, Identity, Machine, Network, Serial,
-};
+use builder::qemu::{Accelerator, Boot, Bus, Disk, Firmware, Identity, Machine, Network, Serial};
 use flate2::read::GzDecoder;
 use image_layout::catalog::ArtifactKind;
 use image_layout::oci::{Manifest, annotation};
@@ -20,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::clients;
 use crate::demo_haul::{self, Program};
-use crate::qemu::Vm;
+use crate::qemu::{Cable, Vm};
 
 /// From power-on to the registry: emulated machines on a busy host take a minute.
 const BOOT_BOUND: Duration = Duration::from_secs(300);

@@ -2,6 +2,7 @@
 
 pub mod bootpack;
 pub mod build;
+pub mod haul;
 pub mod inspect;
 pub mod run;
 
@@ -45,6 +46,9 @@ pub struct Cli {
 /// Everything but writing an image.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show what is in a haul, check it, unpack it
+    #[command(subcommand)]
+    Haul(haul::HaulCommand),
     /// Show what is on an image or a drive
     Inspect(inspect::InspectArgs),
     /// Boot an image in QEMU on this machine

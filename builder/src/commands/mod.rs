@@ -3,12 +3,11 @@
 pub mod bootpack;
 pub mod build;
 mod failure;
+pub mod haul;
 pub mod inspect;
 pub mod run;
 
 pub use failure::{exit_code, help};
-
-use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 
@@ -16,12 +15,13 @@ use crate::cli::{Cli, Command};
 ///
 /// # Errors
 /// What went wrong, to be printed once.
-pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         None => build::run(&cli.build)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
+        Some(Command::Haul(command)) => haul::run(command)?,
         Some(Command::Run(args)) => run::run(args)?,
         Some(Command::Bootpack(args)) => bootpack::run(args)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

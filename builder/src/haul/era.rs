@@ -29,9 +29,13 @@ impl Era {
             #[serde(rename = "hauler-version")]
             version: String,
         }
-        let version = store_json
-            .and_then(|json| serde_json::from_slice::<StoreJson>(json).ok())
-            .map(|store| image_layout::text::printable(&store.version));
+        let store = store_json.and_then(|json| serde_json::from_slice::<StoreJson>(json).ok());
+        // a build between releases calls itself by its branch
+        let release = store.as_ref().and_then(|store| {
+            let release = store.version.trim_start_matches('v');
+            let numbered = release.starts_with(|c: char| c.is_ascii_digit());
+            numbered.then(|| image_layout::text::printable(release))
+        });
         let kind = |prefix: &str| {
             entries.iter().any(|entry| {
                 entry
@@ -39,8 +43,8 @@ impl Era {
                     .is_some_and(|kind| kind.starts_with(prefix))
             })
         };
-        if version.is_some() || entries.iter().any(|e| e.annotation(ORIGINAL_REF).is_some()) {
-            Era::Hauler21(version)
+        if store.is_some() || entries.iter().any(|e| e.annotation(ORIGINAL_REF).is_some()) {
+            Era::Hauler21(release)
         } else if kind("dev.hauler/") {
             Era::Hauler2
         } else if kind("dev.cosignproject.cosign/") {
@@ -56,7 +60,7 @@ impl fmt::Display for Era {
         match self {
             Era::Hauler1 => f.write_str("Hauler 1"),
             Era::Hauler2 => f.write_str("Hauler 2.0"),
-            Era::Hauler21(Some(version)) => write!(f, "Hauler {}", version.trim_start_matches('v')),
+            Era::Hauler21(Some(version)) => write!(f, "Hauler {version}"),
             Era::Hauler21(None) => f.write_str("Hauler 2.1 or later"),
             Era::OciLayout => f.write_str("OCI layout"),
         }

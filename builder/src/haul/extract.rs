@@ -17,7 +17,7 @@ pub fn extract(
 ) -> Result<Loaded, HaulError> {
     match fs::read_dir(directory).map(|mut entries| entries.next().is_some()) {
         Ok(false) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(_) if fs::symlink_metadata(directory).is_err() => {}
         Ok(true) | Err(_) => {
             return Err(HaulError::Exists {
                 path: directory.to_owned(),

@@ -78,19 +78,13 @@ fn prepare(layout: &Path) -> Result<bool, HaulError> {
             None => Ok(false),
             Some(_) => Err(HaulError::Exists { path: path() }),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::create_dir_all(layout)
+        Err(_) if fs::symlink_metadata(layout).is_ok() => Err(HaulError::Exists { path: path() }),
+        Err(_) => fs::create_dir_all(layout)
             .map(|()| true)
             .map_err(|source| HaulError::Write {
                 path: path(),
                 source,
             }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-            Err(HaulError::Exists { path: path() })
-        }
-        Err(source) => Err(HaulError::Write {
-            path: path(),
-            source,
-        }),
     }
 }
 
