@@ -223,7 +223,9 @@ pub(crate) fn write(dir: &Path) -> Written {
     );
     let [_, one] = writer.content("hauler/same.txt:latest", file, "Same.TXT", "one");
     let [_, two] = writer.content("other/same.txt:latest", file, "Same.TXT", "two");
-    let title = "../<b>\"evil\"&\r\nX: y.html";
+    let title = "../../etc/passwd\r\nX: y";
+    writer.content("hauler/traversal:latest", file, title, "never");
+    let title = "sub/<b>\"evil\"&'.html";
     writer.content(
         "hauler/evil:latest",
         file,
