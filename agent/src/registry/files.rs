@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use image_layout::Digest;
 use image_layout::catalog::{Artifact, ArtifactKind};
+use image_layout::text::is_harmless;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
@@ -133,7 +134,7 @@ fn safe_name(title: &str) -> String {
 fn safe_component(text: &str) -> String {
     let safe = |c: char| match c {
         '\\' => '_',
-        c if c.is_control() || is_direction(c) => '_',
+        c if !is_harmless(c) => '_',
         c => c,
     };
     let component: String = text.trim().chars().map(safe).take(NAME_BYTES / 4).collect();
@@ -144,11 +145,6 @@ fn safe_component(text: &str) -> String {
         digest if digest.parse::<Digest>().is_ok() => digest.replace(':', "_"),
         _ => component,
     }
-}
-
-/// Whether a character turns the direction of writing, which makes `gpj.exe` look like `exe.jpg`.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::client::{connect, get, parse, raw};
-use crate::layout::LARGE;
+use crate::layout::{HUGE, LARGE};
 use crate::server::serve;
 
 /// A server that has not answered a request by then waits for more of it.
@@ -160,8 +160,8 @@ fn one_connection_serves_many_requests() {
 #[test]
 fn a_blob_that_gets_shorter_while_served_is_never_taken_for_complete() {
     let served = serve();
-    let path = format!("/v2/a.test/big/image/blobs/{}", served.written.large);
-    let file = served.dir.path().join(served.written.large.blob_path());
+    let path = format!("/v2/a.test/huge/image/blobs/{}", served.written.huge);
+    let file = served.dir.path().join(served.written.huge.blob_path());
     let mut stream = connect(served.at);
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
@@ -179,9 +179,9 @@ fn a_blob_that_gets_shorter_while_served_is_never_taken_for_complete() {
     let answer = parse(&[&start[..], &rest].concat()).unwrap();
     assert_eq!(
         answer.header("content-length"),
-        Some(LARGE.to_string().as_str())
+        Some(HUGE.to_string().as_str())
     );
-    assert!(answer.body.len() < LARGE);
+    assert!((answer.body.len() as u64) < HUGE);
     // and it is refused from then on, while the rest is served
     assert_eq!(get(served.at, &path).status, 500);
     assert_eq!(get(served.at, "/v2/library/app/manifests/1").status, 200);
