@@ -19,6 +19,9 @@ fn main() -> ExitCode {
     let name = std::path::Path::new(&called)
         .file_name()
         .unwrap_or_default();
+    if let Some(code) = name.to_str().and_then(init::helper_main) {
+        return code;
+    }
     match name.to_str() {
         Some("modprobe") => init::modprobe_main(),
         Some("poweroff" | "halt" | "shutdown") => init::power_main(init::Power::Off),

@@ -10,7 +10,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match commands::run(&cli) {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", chain(&error));
             if let Some(help) = commands::help(&error) {

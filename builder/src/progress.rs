@@ -1,6 +1,7 @@
 //! Telling a person how far a long step is.
 
-use std::io::{self, IsTerminal as _};
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,11 @@ pub fn to_stderr(quiet: bool) -> Box<dyn Progress> {
     }
 }
 
+/// Writes a line. Nothing can be said about a standard error that is closed.
+fn say(line: fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
 /// Warnings and nothing else, on standard error.
 #[derive(Debug, Default)]
 pub struct WarningsOnly;
@@ -54,7 +60,7 @@ impl Progress for WarningsOnly {
     fn advance(&self, _bytes: u64) {}
     fn end(&self, _outcome: &str) {}
     fn warn(&self, warning: &str) {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
 }
 
@@ -106,14 +112,14 @@ impl Progress for Bars {
             if let Some(bar) = current.take() {
                 bar.finish_and_clear();
             }
-            eprintln!("{outcome}");
+            say(format_args!("{outcome}"));
         });
     }
 
     fn warn(&self, warning: &str) {
         self.with(|current| match current {
-            Some(bar) => bar.suspend(|| eprintln!("warning: {warning}")),
-            None => eprintln!("warning: {warning}"),
+            Some(bar) => bar.suspend(|| say(format_args!("warning: {warning}"))),
+            None => say(format_args!("warning: {warning}")),
         });
     }
 }
@@ -159,16 +165,16 @@ impl Progress for Lines {
         step.done = step.done.saturating_add(bytes);
         if step.said.is_some_and(|said| said.elapsed() >= SILENCE) {
             step.said = Some(Instant::now());
-            eprintln!("{}", step.line());
+            say(format_args!("{}", step.line()));
         }
     }
 
     fn end(&self, outcome: &str) {
-        eprintln!("{outcome}");
+        say(format_args!("{outcome}"));
     }
 
     fn warn(&self, warning: &str) {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
 }
 

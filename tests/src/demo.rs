@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use builder::image::ArtifactContents;
-use builder::qemu::{
-    Accelerator, Boot, Bus, Cable, Disk, Firmware, Identity, Machine, Network, Serial,
-};
+use builder::qemu::{Accelerator, Boot, Bus, Disk, Firmware, Identity, Machine, Network, Serial};
 use flate2::read::GzDecoder;
 use image_layout::catalog::ArtifactKind;
 use image_layout::oci::{Manifest, annotation};
@@ -20,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::clients;
 use crate::demo_haul::{self, Program};
-use crate::qemu::Vm;
+use crate::qemu::{Cable, Vm};
 
 /// From power-on to the registry: emulated machines on a busy host take a minute.
 const BOOT_BOUND: Duration = Duration::from_secs(300);
@@ -196,7 +194,13 @@ impl Demo {
         }
         let mut command = Command::new("skopeo");
         command
-            .args(["copy", "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"])
+            .args([
+                "copy",
+                "--quiet",
+                "--all",
+                "--preserve-digests",
+                "--src-tls-verify=false",
+            ])
             .arg(format!("docker://{}/{name}", vm.registry()?))
             .arg(format!("dir:{}", to.display()));
         println!("     $ {}", shown(&command));
@@ -221,7 +225,9 @@ impl Demo {
     /// Fetches a file; what it must be is in its manifest, which is asked for by digest.
     fn fetch(&self, vm: &Vm, artifact: &ArtifactContents) -> Result<(String, Digest)> {
         let name = &artifact.name;
-        let repository = name.split_once(':').map_or(name.as_str(), |(before, _)| before);
+        let repository = name
+            .split_once(':')
+            .map_or(name.as_str(), |(before, _)| before);
         let path = format!("/v2/{repository}/manifests/{}", artifact.digest);
         let answer = clients::get(vm.registry()?, &path)?;
         ensure!(
@@ -253,7 +259,10 @@ fn follow(vm: &Vm) -> Result<f64> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let lines = vm.status().wait("the node's next stage", left, |lines| {
-            lines.get(shown..).filter(|new| !new.is_empty()).map(<[_]>::to_vec)
+            lines
+                .get(shown..)
+                .filter(|new| !new.is_empty())
+                .map(<[_]>::to_vec)
         })?;
         shown += lines.len();
         for line in lines {
@@ -265,7 +274,10 @@ fn follow(vm: &Vm) -> Result<f64> {
                         });
                         bail!("the stage {} failed: {why}", report.stage);
                     };
-                    println!("     {:>7.2} s  {:<9} {}", report.at, report.stage, report.detail);
+                    println!(
+                        "     {:>7.2} s  {:<9} {}",
+                        report.at, report.stage, report.detail
+                    );
                     match report.stage {
                         Stage::Registry => registry_after = Some(report.at),
                         Stage::Run => {

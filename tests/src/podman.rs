@@ -16,20 +16,23 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// An empty storage. `mirror` serves everything of docker.io, under `HOST:PORT/docker.io`, and
+    /// An empty storage. `mirror` serves everything of `hosts`, each under `HOST:PORT/HOST`, and
     /// nothing else does.
     ///
     /// # Errors
     /// When its files can't be written.
-    pub fn new(mirror: SocketAddr) -> Result<Podman> {
+    pub fn new(mirror: SocketAddr, hosts: &[&str]) -> Result<Podman> {
         let directory = tempfile::tempdir()?;
-        fs::write(
-            directory.path().join("registries.conf"),
-            format!(
-                "[[registry]]\nprefix = \"docker.io\"\nlocation = \"{mirror}/docker.io\"\n\
-                 insecure = true\n"
-            ),
-        )?;
+        let mirrors: String = hosts
+            .iter()
+            .map(|host| {
+                format!(
+                    "[[registry]]\nprefix = \"{host}\"\nlocation = \"{mirror}/{host}\"\n\
+                     insecure = true\n"
+                )
+            })
+            .collect();
+        fs::write(directory.path().join("registries.conf"), mirrors)?;
         fs::write(
             directory.path().join("policy.json"),
             r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,

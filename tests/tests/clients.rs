@@ -9,33 +9,58 @@ use tests::podman::Podman;
 use tests::serve::Server;
 use tests::served::Served;
 
-/// Has an image for two platforms, one for a single platform, charts and files.
+/// A haul with images from several registries, charts and files.
 const HAUL: &str = "hauler-2.0.3-mixed-v1";
-const SEVERAL: (&str, &str) = ("library/hello", "1");
-const SINGLE: (&str, &str) = ("rancher/mirrored-pause", "3.10.2");
+/// An image for two platforms.
+const SEVERAL: Image = Image {
+    host: "docker.io",
+    repository: "library/hello",
+    tag: "1",
+};
+/// An image for one.
+const SINGLE: Image = Image {
+    host: "registry.lab.test",
+    repository: "shop/db",
+    tag: "11.4",
+};
 
-fn digest_of(image: (&str, &str)) -> Digest {
-    let served = Served::of(&[HAUL.to_owned()]).unwrap();
-    served
-        .tags
-        .into_iter()
-        .find(|(repository, tag, _)| (repository.as_str(), tag.as_str()) == image)
-        .unwrap_or_else(|| unreachable!("the haul has {image:?}"))
-        .2
+struct Image {
+    host: &'static str,
+    repository: &'static str,
+    tag: &'static str,
+}
+
+impl Image {
+    /// By tag and by digest, after `prefix`.
+    fn names(&self, prefix: &str) -> [String; 2] {
+        let Image {
+            repository, tag, ..
+        } = self;
+        let digest = self.digest();
+        [
+            format!("{prefix}{repository}:{tag}"),
+            format!("{prefix}{repository}@{digest}"),
+        ]
+    }
+
+    /// As the fixture's facts say.
+    fn digest(&self) -> Digest {
+        let served = Served::of(&[HAUL.to_owned()]).unwrap();
+        let known = served
+            .tags
+            .into_iter()
+            .find(|(repository, tag, _)| repository == self.repository && tag == self.tag);
+        known.unwrap().2
+    }
 }
 
 #[test]
 fn podman_pulls_by_tag_and_by_digest_through_a_mirror_with_the_host_in_its_path() {
     let server = Server::over(HAUL).unwrap();
+    let podman = Podman::new(server.address, &[SEVERAL.host, SINGLE.host]).unwrap();
     for image in [SEVERAL, SINGLE] {
-        let digest = digest_of(image);
-        let podman = Podman::new(server.address).unwrap();
-        let (repository, tag) = image;
-        for name in [
-            format!("docker.io/{repository}:{tag}"),
-            format!("docker.io/{repository}@{digest}"),
-        ] {
-            podman.pull(&name, Arch::X86_64, &digest).unwrap();
+        for name in image.names(&format!("{}/", image.host)) {
+            podman.pull(&name, Arch::X86_64, &image.digest()).unwrap();
         }
     }
 }
@@ -43,12 +68,10 @@ fn podman_pulls_by_tag_and_by_digest_through_a_mirror_with_the_host_in_its_path(
 #[test]
 fn podman_pulls_an_image_for_another_architecture_from_the_bare_path() {
     let server = Server::over(HAUL).unwrap();
-    let podman = Podman::new(server.address).unwrap();
-    let (repository, tag) = SEVERAL;
-    let name = format!("{}/{repository}:{tag}", server.address);
-    podman
-        .pull(&name, Arch::Arm64, &digest_of(SEVERAL))
-        .unwrap();
+    let podman = Podman::new(server.address, &[]).unwrap();
+    for name in SEVERAL.names(&format!("{}/", server.address)) {
+        podman.pull(&name, Arch::Arm64, &SEVERAL.digest()).unwrap();
+    }
 }
 
 #[test]
@@ -56,13 +79,8 @@ fn containerd_pulls_by_tag_and_by_digest_with_the_namespace_in_the_query() {
     let server = Server::over(HAUL).unwrap();
     let containerd = Containerd::start(server.address).unwrap();
     for image in [SEVERAL, SINGLE] {
-        let digest = digest_of(image);
-        let (repository, tag) = image;
-        for name in [
-            format!("docker.io/{repository}:{tag}"),
-            format!("docker.io/{repository}@{digest}"),
-        ] {
-            containerd.pull(&name, &digest).unwrap();
+        for name in image.names(&format!("{}/", image.host)) {
+            containerd.pull(&name, &image.digest()).unwrap();
         }
     }
 }
@@ -71,23 +89,19 @@ fn containerd_pulls_by_tag_and_by_digest_with_the_namespace_in_the_query() {
 fn containerd_is_refused_what_the_haul_has_from_another_registry() {
     let server = Server::over(HAUL).unwrap();
     let containerd = Containerd::start(server.address).unwrap();
-    let refused = containerd.pull("quay.io/library/hello:1", &digest_of(SEVERAL));
-    assert!(format!("{:#}", refused.unwrap_err()).contains("not found"));
+    let refused = containerd.pull("quay.io/library/hello:1", &SEVERAL.digest());
+    let words = format!("{:#}", refused.unwrap_err());
+    assert!(words.contains("not found"), "{words}");
 }
 
 #[test]
 fn skopeo_pulls_from_the_bare_path_and_under_the_host() {
     let server = Server::over(HAUL).unwrap();
     for image in [SEVERAL, SINGLE] {
-        let digest = digest_of(image);
-        let (repository, tag) = image;
-        for name in [
-            format!("{repository}:{tag}"),
-            format!("{repository}@{digest}"),
-            format!("docker.io/{repository}:{tag}"),
-            format!("docker.io/{repository}@{digest}"),
-        ] {
-            assert_eq!(skopeo(server.address, &name).unwrap(), digest, "{name}");
+        let under_host = format!("{}/", image.host);
+        for name in [image.names(""), image.names(&under_host)].concat() {
+            let arrived = skopeo(server.address, &name).unwrap();
+            assert_eq!(arrived, image.digest(), "{name}");
         }
     }
 }

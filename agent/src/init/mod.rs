@@ -1,29 +1,58 @@
-//! PID 1.
+//! PID 1: from the kernel's first breath to power-off, in one thread and one poll(2) loop.
+//!
+//! It never exits, never panics and never waits for a device: what may block is a helper's, what
+//! talks to networks a child's. See `docs/stages.md` for what each stage does and prints.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::todo
+)]
+#![cfg_attr(test, allow(clippy::indexing_slicing))]
+
+mod backoff;
+mod boot;
+mod cgroup;
+mod children;
+mod clock;
+mod console;
+mod helper;
+mod kmsg;
+mod life;
+mod loader;
+mod logs;
+mod machine;
+mod media;
+mod modprobe;
+mod modules;
+mod mounts;
+mod port;
+mod power;
+mod reporter;
+mod root;
+mod screen;
+mod shutdown;
+mod statusfile;
+mod summary;
+mod sysctl;
+mod text;
+mod uevent;
 
 use std::process::ExitCode;
 
-/// How the machine goes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Power {
-    /// Power off.
-    Off,
-    /// Start again.
-    Reboot,
-}
+pub(crate) use life::main;
+pub(crate) use modprobe::main as modprobe_main;
+pub(crate) use power::{Power, main as power_main};
 
-/// PID 1's life; never returns.
-pub(crate) fn main() -> ! {
-    loop {
-        std::thread::park();
+/// Runs one of PID 1's own helpers if `name` is what one is called by.
+pub(crate) fn helper_main(name: &str) -> Option<ExitCode> {
+    match name {
+        helper::CALLED => Some(helper::main()),
+        loader::CALLED => Some(loader::main()),
+        children::CALLED => Some(children::launch_main()),
+        _ => None,
     }
-}
-
-/// What the kernel calls as `/sbin/modprobe`.
-pub(crate) fn modprobe_main() -> ExitCode {
-    ExitCode::FAILURE
-}
-
-/// `poweroff` and `reboot`: asks PID 1.
-pub(crate) fn power_main(_power: Power) -> ExitCode {
-    ExitCode::FAILURE
 }

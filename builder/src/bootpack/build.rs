@@ -12,7 +12,7 @@ use super::list::{ListError, ModuleList};
 use super::manifest::{FORMAT, FileEntry, Manifest, path};
 use super::modules::{KernelModules, Tables};
 use super::packages::{Fetched, PackagesError};
-use super::programs;
+use super::{options, programs};
 
 /// How hard zstd tries. Most of a pack is compressed already; the rest gains little above this.
 const LEVEL: i32 = 15;
@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub packages: &'a Path,
     /// The agent's binary.
     pub agent: &'a Path,
-    /// A directory with `initramfs.list` and `haul.list`.
+    /// A directory with `initramfs.list`, `haul.list` and `kernel.options`.
     pub lists: &'a Path,
     /// The pack to write; replaced only when the new one is complete.
     pub output: &'a Path,
@@ -103,6 +103,10 @@ pub fn build(request: &Request<'_>) -> Result<Built, BuildError> {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
+    check_options(
+        request,
+        &root.join("boot").join(format!("config-{kernel_release}")),
+    )?;
     let tables = read_tables(&modules_dir)?;
     let kernel = KernelModules::parse(&tables);
     let chosen = choose(request, &kernel)?;
@@ -210,6 +214,19 @@ fn modules_directory(root: &Path) -> Result<PathBuf, BuildError> {
             path: parent,
         }),
     }
+}
+
+/// Refuses a kernel that lacks what Haulboot or Kubernetes can't do without.
+fn check_options(request: &Request<'_>, config: &Path) -> Result<(), BuildError> {
+    let required = read_text(&request.lists.join("kernel.options"))?;
+    let unmet = options::unmet(&required, &read_text(config)?).join(", ");
+    if unmet.is_empty() {
+        return Ok(());
+    }
+    Err(BuildError::Unfit {
+        path: config.to_owned(),
+        why: format!("lacks {unmet}"),
+    })
 }
 
 fn read_tables(directory: &Path) -> Result<Tables, BuildError> {

@@ -22,6 +22,7 @@ mod list;
 mod manifest;
 mod modules;
 mod open;
+mod options;
 mod packages;
 mod programs;
 

@@ -44,6 +44,8 @@ impl Inputs {
         for path in KernelModules::parse(&tables()).paths() {
             inputs.write_module(path, path);
         }
+        inputs.write(&format!("root/boot/config-{RELEASE}"), "CONFIG_RD_ZSTD=y\n");
+        inputs.write("lists/kernel.options", "RD_ZSTD=y\n");
         inputs.write("agent", elf(62, 1));
         inputs.write("lists/initramfs.list", "ext4\nusb-storage\nvirtio_pci\n");
         inputs.write("lists/haul.list", "r8169\nghost\n");
@@ -268,7 +270,7 @@ fn an_altered_file_is_named() {
         "{error}"
     );
     assert!(error.to_string().contains("x86_64.bootpack"));
-    assert!(error.help().contains("make boot-packs"));
+    assert!(error.help().contains("`make`"));
 }
 
 #[test]
@@ -359,4 +361,13 @@ fn a_build_with_a_program_for_the_other_architecture_fails_and_keeps_the_old_pac
         assert!(matches!(error, BuildError::Unfit { .. }), "{error}");
         assert_eq!(fs::read(inputs.path("x.bootpack")).unwrap(), before);
     }
+}
+
+#[test]
+fn a_kernel_without_a_required_option_makes_no_pack() {
+    let inputs = Inputs::new();
+    inputs.write("lists/kernel.options", "RD_ZSTD=y\nVETH\n");
+    let error = inputs.build("x.bootpack").unwrap_err();
+    assert!(error.to_string().ends_with("lacks VETH"), "{error}");
+    assert!(!inputs.path("x.bootpack").exists());
 }

@@ -9,21 +9,19 @@ pub mod run;
 
 pub use failure::{exit_code, help};
 
-use std::process::ExitCode;
-
 use crate::cli::{Cli, Command};
 
 /// Does what the command line says.
 ///
 /// # Errors
 /// What went wrong, to be printed once.
-pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         None => build::run(&cli.build)?,
-        Some(Command::Haul(command)) => haul::run(command)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
+        Some(Command::Haul(command)) => haul::run(command)?,
         Some(Command::Run(args)) => run::run(args)?,
         Some(Command::Bootpack(args)) => bootpack::run(args)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

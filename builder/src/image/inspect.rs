@@ -299,20 +299,23 @@ impl Source {
             // without the first copy only the end of a file can hold the other
             Err(_) => self.bytes,
         };
-        let disk = gpt::GptConfig::new()
-            .logical_block_size(lb)
-            .open_from_device(self.window(bytes.min(self.bytes)))
-            .map_err(|_| self.no_image("it has no partition table (GPT)"))?;
-        let header = disk.header();
-        if header.num_parts > TABLE_ENTRIES || header.part_size != ENTRY_BYTES {
-            return Err(self.no_image("its partition table is not one of ours"));
-        }
         if bytes > self.bytes {
             return Err(InspectError::Truncated {
                 path: self.path.clone(),
                 has: self.bytes,
                 expected: bytes,
             });
+        }
+        let disk = gpt::GptConfig::new()
+            .logical_block_size(lb)
+            .open_from_device(self.window(bytes))
+            .map_err(|error| match primary {
+                Ok(_) => self.damaged("the partition table", &error),
+                Err(_) => self.no_image("it has no partition table (GPT)"),
+            })?;
+        let header = disk.header();
+        if header.num_parts > TABLE_ENTRIES || header.part_size != ENTRY_BYTES {
+            return Err(self.no_image("its partition table is not one of ours"));
         }
         let intact = |header: Result<&Header, _>| header.is_ok_and(|header| self.sums_up(header));
         let (first, second) = (intact(disk.primary_header()), intact(disk.backup_header()));
