@@ -350,7 +350,7 @@ mod tests {
     fn long_names_of_gnu_and_pax_are_put_together() {
         let long = "d/".repeat(200) + "file";
         let pax = format!(
-            "{} path={long}\n20 mtime=1700000.5\n13 size=00003\n",
+            "{} path={long}\n19 mtime=1700000.5\n14 size=00003\n",
             long.len() + 10
         );
         let gnu_name = with_data(
