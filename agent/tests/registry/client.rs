@@ -1,7 +1,7 @@
 //! HTTP by hand.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// No answer takes longer; a server that says nothing fails the test.
@@ -43,16 +43,18 @@ pub(crate) fn connect(server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends bytes as they are and reads until the server closes.
-pub(crate) fn raw(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+/// Sends bytes as they are and reads until the server closes, or, if it need not, until it has
+/// been silent for a while.
+pub(crate) fn raw(server: SocketAddr, bytes: &[u8], silence: Option<Duration>) -> Vec<u8> {
     let mut stream = connect(server);
+    stream.set_read_timeout(silence.or(Some(BOUND))).unwrap();
     // a server that refuses early may close while there is more to write
     let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) if silence.is_some() && error.kind() == ErrorKind::WouldBlock => {}
         Err(error) => panic!("{error}"),
     }
     answer

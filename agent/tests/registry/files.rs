@@ -59,6 +59,9 @@ fn a_file_is_an_attachment_that_no_browser_runs() {
     assert_eq!((answer.status, &answer.body[..]), (206, &b"har"[..]));
     assert_eq!(get(served.at, "/files/up-1.0.0+up2.tgz").status, 200);
     assert_eq!(get(served.at, "/files/none").status, 404);
+    for path in ["/files/..", "/files/%2e%2e/x", "/files/_/../motd.txt"] {
+        assert_eq!(get(served.at, path).status, 404, "{path}");
+    }
     let wrong = format!("/files/{}/Same.TXT", served.written.large);
     assert_eq!(get(served.at, &wrong).status, 404);
 }
@@ -75,7 +78,10 @@ fn a_hostile_title_is_neither_path_nor_markup_nor_header() {
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'"));
         let text = String::from_utf8(page.body).unwrap();
-        assert!(text.contains("&lt;b&gt;&quot;evil&quot;&amp;"), "{text}");
+        assert!(
+            text.contains("sub/&lt;b&gt;&quot;evil&quot;&amp;&#39;.html"),
+            "{text}"
+        );
         assert!(!text.contains("<b>") && !text.contains("<script"), "{text}");
         assert!(!text.contains("href=\"/files/.."), "{text}");
     }
@@ -119,9 +125,9 @@ fn every_link_of_the_page_leads_somewhere() {
 #[test]
 fn the_address_on_the_page_is_the_clients_and_never_markup() {
     let served = serve();
-    for host in ["<script>", "a b", "x\"y", "a/b"] {
+    for host in ["<script>", "a b", "x\"y", "evil.test/path"] {
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let bytes = crate::client::raw(served.at, request.as_bytes());
+        let bytes = crate::client::raw(served.at, request.as_bytes(), None);
         let answer = crate::client::parse(&bytes).unwrap();
         assert!(answer.status < 500);
         assert!(
@@ -142,7 +148,7 @@ fn the_status_says_what_is_known() {
     assert!(
         status.stages[0]
             .detail
-            .contains(" images, 1 chart, 3 files")
+            .contains(" images, 1 chart, 4 files")
     );
     assert!(!status.kernel.is_empty() && status.arch.is_some());
 }

@@ -15,6 +15,9 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Bytes of the large blob.
 pub(crate) const LARGE: usize = 3_000_001;
 
+/// Bytes of a blob that fits into no socket's buffers.
+pub(crate) const HUGE: u64 = 256 << 20;
+
 /// Contents of the large blob.
 pub(crate) fn large() -> Vec<u8> {
     (0..LARGE).map(|i| (i % 253) as u8).collect()
@@ -46,6 +49,8 @@ pub(crate) struct Written {
     pub(crate) referrer_by_tag: Digest,
     pub(crate) large: Digest,
     pub(crate) empty: Digest,
+    /// Of [`HUGE`] bytes; a hole, and its digest is made up.
+    pub(crate) huge: Digest,
     /// Contents of two files that are both called `Same.TXT`.
     pub(crate) same: [Digest; 2],
 }
@@ -166,6 +171,14 @@ pub(crate) fn write(dir: &Path) -> Written {
     let port = writer.named("h.test:5000/with/port:1", "port", json!({}));
     let layers = json!({"layers": [large_blob, empty_blob]});
     writer.named("a.test/big/image:1", "", layers);
+    let huge = writer.blob_as(Digest::sha256_of(b"huge"), b"");
+    std::fs::File::options()
+        .write(true)
+        .open(dir.join(huge.blob_path()))
+        .and_then(|file| file.set_len(HUGE))
+        .unwrap();
+    let layers = json!({"layers": [{"mediaType": LAYER, "digest": huge, "size": HUGE}]});
+    writer.named("a.test/huge/image:1", "", layers);
     let docker = writer.named(
         "a.test/docker/image:1",
         "docker",
@@ -223,7 +236,9 @@ pub(crate) fn write(dir: &Path) -> Written {
     );
     let [_, one] = writer.content("hauler/same.txt:latest", file, "Same.TXT", "one");
     let [_, two] = writer.content("other/same.txt:latest", file, "Same.TXT", "two");
-    let title = "../<b>\"evil\"&\r\nX: y.html";
+    let title = "../../etc/passwd\r\nX: y";
+    writer.content("hauler/traversal:latest", file, title, "never");
+    let title = "sub/<b>\"evil\"&'.html";
     writer.content(
         "hauler/evil:latest",
         file,
@@ -248,6 +263,7 @@ pub(crate) fn write(dir: &Path) -> Written {
         referrer_by_tag,
         large: Digest::sha256_of(&large()),
         empty: Digest::sha256_of(b""),
+        huge,
         same: [one, two],
     }
 }
