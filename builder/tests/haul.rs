@@ -1,5 +1,8 @@
 //! `builder haul` as a person types it.
 
+// the helpers of tests may fail as tests do
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::path::Path;

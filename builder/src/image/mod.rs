@@ -5,6 +5,7 @@
 
 mod boot_files;
 mod boot_menu;
+mod contents;
 mod error;
 mod ext4;
 mod fat;
@@ -26,11 +27,11 @@ mod testing;
 mod window;
 mod write;
 
-pub use error::ImageError;
-pub use inspect::{
+pub use contents::{
     ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents,
-    inspect,
 };
+pub use error::ImageError;
+pub use inspect::inspect;
 pub use output::Output;
 pub use plan::{Extent, Plan};
 pub use request::{Request, Written};
