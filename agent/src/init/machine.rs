@@ -378,7 +378,8 @@ impl Machine {
             Step::Asked if over => {
                 down.enter(Step::Killed, Some(KILLED));
                 let names = self.children.names().join(", ");
-                self.reporter.say(&format!("killing what did not stop: {names}"));
+                self.reporter
+                    .say(&format!("killing what did not stop: {names}"));
                 self.children.kill();
             }
             Step::Killed if over => self.end_everything(),
