@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use image_layout::bootargs::BootArgs;
 use image_layout::paths;
 
+use self::network::Patience;
 use self::network::netlink::{Netlink, NetlinkError};
 use self::status::Reports;
 use crate::report::Sender;
@@ -97,7 +98,8 @@ fn serve(place: &Place, sender: Sender) -> Result<Infallible, NodeError> {
         let mut reports = Reports::new(sender);
         let (netlink, mut changes) = Netlink::connect()?;
         let plan = identity::identify(place, &args, &netlink, &mut changes, &mut reports).await?;
-        Ok(network::run(&plan, place, netlink, changes, &mut reports).await?)
+        let patience = Patience::default();
+        Ok(network::run(&plan, place, patience, netlink, changes, &mut reports).await?)
     })
 }
 

@@ -330,7 +330,10 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<Vec<(String, EntryKind, u64, Vec<u8>)>, TarError> {
+    /// Name, kind, modification time, data.
+    type Seen = (String, EntryKind, u64, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> Result<Vec<Seen>, TarError> {
         let mut reader = TarReader::new(bytes);
         let mut entries = Vec::new();
         while let Some(entry) = reader.next()? {
@@ -347,7 +350,7 @@ mod tests {
     fn long_names_of_gnu_and_pax_are_put_together() {
         let long = "d/".repeat(200) + "file";
         let pax = format!(
-            "{} path={long}\n20 mtime=1700000.5\n13 size=00003\n",
+            "{} path={long}\n19 mtime=1700000.5\n14 size=00003\n",
             long.len() + 10
         );
         let gnu_name = with_data(

@@ -23,12 +23,27 @@ use super::{arp, dns, problem, routes};
 use crate::node::status::Reports;
 use crate::node::{Place, etc};
 
-/// How long a machine without any card is given to show one.
-const NO_CARD: Duration = Duration::from_secs(10);
-/// How long to wait for a cable before saying so.
-const NO_CARRIER: Duration = Duration::from_secs(30);
-/// How long to wait for a DHCP server once a cable is in before saying so.
-const NO_ANSWER: Duration = Duration::from_secs(30);
+/// How long to wait before saying that there is no network.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::node) struct Patience {
+    /// For any card to appear.
+    pub(in crate::node) card: Duration,
+    /// For a cable in one.
+    pub(in crate::node) carrier: Duration,
+    /// For a DHCP server, once a cable is in.
+    pub(in crate::node) answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            card: Duration::from_secs(10),
+            carrier: Duration::from_secs(30),
+            answer: Duration::from_secs(30),
+        }
+    }
+}
+
 /// How long cards take to agree on a speed with the switch.
 const SETTLE: Duration = Duration::from_secs(3);
 /// The shortest time between two refreshes; changes come in swarms when pods start.
@@ -60,6 +75,8 @@ struct Conflict {
 struct Manager<'a> {
     plan: &'a Plan,
     place: &'a Place,
+    patience: Patience,
+    store: dhcp::Store,
     reports: &'a mut Reports,
     netlink: Netlink,
     cards: BTreeMap<u32, Known>,
@@ -84,6 +101,7 @@ struct Manager<'a> {
 pub(in crate::node) async fn run(
     plan: &Plan,
     place: &Place,
+    patience: Patience,
     netlink: Netlink,
     mut changes: Changes,
     reports: &mut Reports,
@@ -96,6 +114,8 @@ pub(in crate::node) async fn run(
     let mut manager = Manager {
         plan,
         place,
+        patience,
+        store: dhcp::Store::below(&place.root),
         reports,
         netlink,
         cards: BTreeMap::new(),
@@ -110,7 +130,6 @@ pub(in crate::node) async fn run(
         said: Vec::new(),
         retry_at: None,
     };
-    manager.take_up().await?;
     loop {
         manager.refresh().await?;
         let next = Instant::now() + REFRESH;
@@ -140,25 +159,13 @@ pub(in crate::node) async fn run(
 }
 
 impl Manager<'_> {
-    /// After a restart: the card that has our address is still the node's.
-    async fn take_up(&mut self) -> Result<(), NetlinkError> {
-        let addresses = self.netlink.addresses().await?;
-        let ours = |address: &&Address| {
-            address.ours && address.address != IpAddr::from(routes::DUMMY_ADDRESS.address)
-        };
-        if !self.plan.every_card {
-            self.chosen = addresses.iter().find(ours).map(|address| address.index);
-        }
-        Ok(())
-    }
-
     async fn refresh(&mut self) -> Result<(), NetlinkError> {
         self.retry_at = None;
         let cards = links::cards(&self.netlink, &self.place.sys).await?;
         self.take_in(cards);
         let addresses = self.netlink.addresses().await?;
-        self.start_clients(&addresses);
-        let uses = self.uses();
+        self.start_clients();
+        let uses = self.uses(&addresses);
         self.apply(&uses, &addresses).await?;
         self.write_files(&uses);
         let addresses = self.netlink.addresses().await?;
@@ -194,6 +201,21 @@ impl Manager<'_> {
                 decided: false,
                 start_at: now,
             });
+            if before.is_none()
+                && self.plan.dhcp()
+                && self
+                    .plan
+                    .interface
+                    .as_deref()
+                    .is_none_or(|wanted| card.is(wanted))
+            {
+                // an earlier run of this process left it
+                known.lease = self.store.load(card.mac);
+                known.renewed = known.lease.is_some();
+                if known.lease.is_some() && !self.plan.every_card {
+                    self.chosen = self.chosen.or(Some(card.index));
+                }
+            }
             if before == Some(false)
                 && card.carrier
                 && let Some(client) = &known.client
@@ -227,7 +249,7 @@ impl Manager<'_> {
     }
 
     /// Starts a DHCP client on every card that may be the node's and has a cable.
-    fn start_clients(&mut self, addresses: &[Address]) {
+    fn start_clients(&mut self) {
         if !self.plan.dhcp() {
             return;
         }
@@ -247,12 +269,13 @@ impl Manager<'_> {
                     self.retry_at = Some(self.retry_at.map_or(at, |other| other.min(at)));
                     continue;
                 }
-                let had = addresses.iter().find_map(|address| match address.address {
-                    IpAddr::V4(v4) if address.ours && address.index == card.index => Some(v4),
-                    _ => None,
-                });
                 let events = self.events.clone();
-                known.client = Some(dhcp::start(&card, &self.plan.host_name, had, events));
+                known.client = Some(dhcp::start(
+                    &card,
+                    &self.plan.host_name,
+                    known.lease.clone(),
+                    events,
+                ));
             }
         }
     }
@@ -276,6 +299,7 @@ impl Manager<'_> {
                 }
                 known.renewed = true;
                 known.decided = true;
+                self.store.keep(known.card.mac, Some(&lease));
                 known.lease = Some(*lease);
                 if !self.plan.every_card {
                     self.chosen = Some(index);
@@ -284,6 +308,7 @@ impl Manager<'_> {
             Event::Lost(why) => {
                 known.lease = None;
                 known.decided = true;
+                self.store.keep(known.card.mac, None);
                 self.chosen = self.chosen.filter(|chosen| *chosen != index);
                 self.reports.notice(format!("{name}: {why}"));
             }
@@ -296,10 +321,15 @@ impl Manager<'_> {
         }
     }
 
-    fn uses(&mut self) -> Vec<Use> {
+    fn uses(&mut self, addresses: &[Address]) -> Vec<Use> {
         let candidates = self.candidates();
-        if self.plan.address.is_some() {
+        if let Some(fixed) = self.plan.address {
             let refs: Vec<&Card> = candidates.iter().collect();
+            // an earlier run of this process chose it
+            let had =
+                |address: &&Address| address.ours && address.address == IpAddr::from(fixed.address);
+            let before = addresses.iter().find(had).map(|address| address.index);
+            self.chosen = self.chosen.or(before);
             // once chosen, a card stays the node's as long as it is there
             let kept = refs.iter().find(|card| Some(card.index) == self.chosen);
             let settled = self
@@ -331,7 +361,8 @@ impl Manager<'_> {
             let known = self.cards.get_mut(&one.card.index);
             let renewed = known.is_some_and(|known| std::mem::take(&mut known.renewed));
             if !there || renewed {
-                let lifetime = one.lease.as_ref().map(|lease| lease.times.expire);
+                let left = |lease: &Lease| lease.end().saturating_sub(dhcp::uptime());
+                let lifetime = one.lease.as_ref().map(left);
                 let index = one.card.index;
                 let put = self.netlink.put_address(index, one.address, lifetime).await;
                 self.tolerate(&one.card.name, put);
@@ -483,7 +514,7 @@ impl Manager<'_> {
                 .map(|card| card.name)
                 .collect();
             if !names.is_empty() {
-                let left = NO_CARRIER.as_secs();
+                let left = self.patience.carrier.as_secs();
                 self.say(format!(
                     "waiting up to {left} s for a cable in {}",
                     names.join(", ")
@@ -519,9 +550,9 @@ impl Manager<'_> {
             return self.began;
         }
         match self.carrier_since {
-            Some(since) => since + NO_ANSWER,
-            None if self.candidates().is_empty() => self.began + NO_CARD,
-            None => self.began + NO_CARRIER,
+            Some(since) => since + self.patience.answer,
+            None if self.candidates().is_empty() => self.began + self.patience.card,
+            None => self.began + self.patience.carrier,
         }
     }
 

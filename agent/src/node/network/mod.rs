@@ -16,5 +16,5 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-pub(super) use manager::run;
+pub(super) use manager::{Patience, run};
 pub(super) use plan::Plan;

@@ -17,7 +17,7 @@ use super::lease::Lease;
 use super::reply::{self, Refused, Reply};
 use super::request::{self, Asker, Kind};
 
-/// Time since the client was made.
+/// Time since the kernel started.
 pub(super) type Time = Duration;
 
 /// Unanswered requests for an offer before another is looked for.
@@ -68,20 +68,12 @@ enum State {
     Rebinding,
 }
 
-/// A lease in use.
-#[derive(Clone, Debug)]
-struct Held {
-    lease: Lease,
-    /// When the request that was granted was sent.
-    since: Time,
-}
-
 /// A client for one card.
 pub(super) struct Client<R> {
     asker: Asker,
     random: R,
     state: State,
-    held: Option<Held>,
+    held: Option<Lease>,
     /// The address to wish for.
     wish: Option<Ipv4Addr>,
     xid: u32,
@@ -100,15 +92,16 @@ pub(super) struct Client<R> {
 }
 
 impl<R: FnMut() -> u32> Client<R> {
-    /// A client that begins now. With `address`, one that this card has already, it asks whether
-    /// it may keep it.
-    pub(super) fn new(asker: Asker, address: Option<Ipv4Addr>, now: Time, mut random: R) -> Self {
+    /// A client that begins now. With `held`, a lease of an earlier run that has not ended, it
+    /// asks whether it may keep it, and uses it meanwhile.
+    pub(super) fn new(asker: Asker, held: Option<Lease>, now: Time, mut random: R) -> Self {
         let xid = random();
+        let address = held.as_ref().map(|lease| lease.address.address);
         Client {
             asker,
             random,
             state: address.map_or(State::Selecting, State::Rebooting),
-            held: None,
+            held,
             wish: address,
             xid,
             asked: 0,
@@ -127,7 +120,7 @@ impl<R: FnMut() -> u32> Client<R> {
 
     /// The cable is in again: perhaps another network.
     pub(super) fn link_up(&mut self, now: Time) -> Vec<Action> {
-        match self.held.as_ref().map(|held| held.lease.address.address) {
+        match self.held.as_ref().map(|lease| lease.address.address) {
             Some(address) => self.enter(State::Rebooting(address), now),
             None => self.enter(State::Selecting, now),
         }
@@ -140,10 +133,10 @@ impl<R: FnMut() -> u32> Client<R> {
         if now < self.deadline {
             return actions;
         }
-        if let Some(held) = &self.held
-            && now >= held.since + held.lease.times.expire
+        if let Some(lease) = &self.held
+            && now >= lease.end()
         {
-            let address = held.lease.address.address;
+            let address = lease.address.address;
             let what = format!("the lease of {address} ended and no DHCP server extended it");
             self.lose(what, Duration::ZERO, now, &mut actions);
         }
@@ -189,7 +182,7 @@ impl<R: FnMut() -> u32> Client<R> {
         actions
     }
 
-    fn granted(&mut self, lease: Lease, now: Time, actions: &mut Vec<Action>) {
+    fn granted(&mut self, mut lease: Lease, now: Time, actions: &mut Vec<Action>) {
         match &self.state {
             State::Selecting | State::Bound => return,
             State::Requesting(offer) if offer.server != lease.server => return,
@@ -199,10 +192,8 @@ impl<R: FnMut() -> u32> Client<R> {
             self.complain(format!("the DHCP server {}: {what}", lease.server), actions);
         }
         self.wish = Some(lease.address.address);
-        self.held = Some(Held {
-            lease: lease.clone(),
-            since: self.last_sent,
-        });
+        lease.since = self.last_sent;
+        self.held = Some(lease.clone());
         self.naks = 0;
         self.state = State::Bound;
         self.plan(now);
@@ -250,11 +241,11 @@ impl<R: FnMut() -> u32> Client<R> {
 
     /// From bound to renewing to rebinding, as the lease gets older.
     fn follow_the_lease(&mut self, now: Time) {
-        let Some(held) = &self.held else { return };
-        let age = now.saturating_sub(held.since);
+        let Some(lease) = &self.held else { return };
+        let age = now.saturating_sub(lease.since);
         let next = match self.state {
-            State::Bound | State::Renewing if age >= held.lease.times.rebind => State::Rebinding,
-            State::Bound if age >= held.lease.times.renew => State::Renewing,
+            State::Bound | State::Renewing if age >= lease.times.rebind => State::Rebinding,
+            State::Bound if age >= lease.times.renew => State::Renewing,
             _ => return,
         };
         self.enter(next, now);
@@ -274,10 +265,8 @@ impl<R: FnMut() -> u32> Client<R> {
     }
 
     fn ask(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let in_use = self.held.as_ref().map(|held| {
-            let lease = &held.lease;
-            (lease.address.address, lease.server)
-        });
+        let in_use = self.held.as_ref();
+        let in_use = in_use.map(|lease| (lease.address.address, lease.server));
         let kind = match &self.state {
             State::Selecting => Kind::Discover { wish: self.wish },
             State::Requesting(offer) => Kind::Select {
@@ -309,23 +298,18 @@ impl<R: FnMut() -> u32> Client<R> {
 
     /// Sets the deadline for what comes next in this state.
     fn plan(&mut self, now: Time) {
-        let end = |held: &Held, of: Duration| held.since + of;
         let half_way = |to: Time| now + (to.saturating_sub(now) / 2).max(Duration::from_secs(1));
         self.deadline = match (&self.state, &self.held) {
-            (State::Bound, Some(held)) => end(held, held.lease.times.renew).max(now),
-            (State::Renewing, Some(held)) => {
-                let rebind = end(held, held.lease.times.rebind);
+            (State::Bound, Some(lease)) => (lease.since + lease.times.renew).max(now),
+            (State::Renewing, Some(lease)) => {
+                let rebind = lease.since + lease.times.rebind;
                 half_way(rebind).min(rebind)
             }
-            (State::Rebinding, Some(held)) => {
-                let expire = end(held, held.lease.times.expire);
-                half_way(expire).min(expire)
-            }
+            (State::Rebinding, Some(lease)) => half_way(lease.end()).min(lease.end()),
             (_, held) => {
                 let pause = now + self.pause();
-                held.as_ref().map_or(pause, |held| {
-                    pause.min(end(held, held.lease.times.expire).max(now))
-                })
+                let end = held.as_ref().map(|lease| lease.end().max(now));
+                end.map_or(pause, |end| pause.min(end))
             }
         };
     }
@@ -377,8 +361,8 @@ mod tests {
         }
     }
 
-    fn client(address: Option<Ipv4Addr>) -> Client<impl FnMut() -> u32> {
-        Client::new(asker(), address, Time::ZERO, counter())
+    fn client(held: Option<Lease>) -> Client<impl FnMut() -> u32> {
+        Client::new(asker(), held, Time::ZERO, counter())
     }
 
     /// The one packet among the actions: its kind and the message.
@@ -548,32 +532,32 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_the_address_in_use_is_asked_for_first() {
-        let mut client = client(Some(ADDRESS));
-        let (kind, message) = sent(&client.tick(Time::ZERO));
+    fn after_a_restart_the_lease_in_use_is_asked_about_and_holds_to_its_end() {
+        let held = super::super::tests::lease("10.0.0.7/24");
+        let mut client = Client::new(asker(), Some(held), seconds(600), counter());
+        let (kind, message) = sent(&client.tick(seconds(600)));
         assert_eq!(
             (kind, message.ciaddr()),
             (MessageType::Request, Ipv4Addr::UNSPECIFIED)
         );
-        assert!(
-            !message
-                .opts()
-                .contains(dhcproto::v4::OptionCode::ServerIdentifier)
-        );
-        let mut silent = client;
-        for _ in 0..2 {
-            assert_eq!(
-                sent(&silent.tick(silent.deadline())).0,
-                MessageType::Request
+        let server = dhcproto::v4::OptionCode::ServerIdentifier;
+        assert!(!message.opts().contains(server));
+        while client.state != State::Bound {
+            let actions = client.tick(client.deadline());
+            assert!(
+                !actions
+                    .iter()
+                    .any(|action| matches!(action, Action::Lost(_)))
             );
         }
-        let (kind, message) = sent(&silent.tick(silent.deadline()));
-        assert_eq!(kind, MessageType::Discover);
-        assert!(
-            message
-                .opts()
-                .contains(dhcproto::v4::OptionCode::RequestedIpAddress)
-        );
+        assert_eq!(client.deadline(), seconds(1800), "counted from the grant");
+        let lost = loop {
+            let now = client.deadline();
+            if let [Action::Lost(_), ..] = client.tick(now)[..] {
+                break now;
+            }
+        };
+        assert_eq!(lost, seconds(3600));
     }
 
     #[test]
@@ -631,10 +615,10 @@ mod tests {
             for (kind, pause, value) in events {
                 let target = now + seconds(pause.into());
                 let mut ticks = 0;
-                let mut run = |actions: Vec<Action>, now: Time| {
+                let mut run = |actions: Vec<Action>| {
                     for action in actions {
                         match action {
-                            Action::Bound(lease) => ends = Some(now + lease.times.expire),
+                            Action::Bound(lease) => ends = Some(lease.end()),
                             Action::Lost(_) => ends = None,
                             _ => {}
                         }
@@ -642,7 +626,7 @@ mod tests {
                 };
                 while client.deadline() <= target {
                     now = now.max(client.deadline());
-                    run(client.tick(now), now);
+                    run(client.tick(now));
                     ticks += 1;
                     prop_assert!(client.deadline() > now || ticks < 2000, "a tick that changes nothing");
                     prop_assert!(ticks < 2000);
@@ -661,7 +645,7 @@ mod tests {
                     4 => client.link_up(now),
                     _ => client.tick(now),
                 };
-                run(actions, now);
+                run(actions);
                 prop_assert!(ends.is_none_or(|ends| now <= ends), "used beyond its end");
             }
         }

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use image_layout::cluster::Cidr;
+use serde::{Deserialize, Serialize};
 
 /// An address with what came with it. Every value was checked when the packet was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::node::network) struct Lease {
     /// The address.
     pub(in crate::node::network) address: Cidr,
@@ -24,12 +25,21 @@ pub(in crate::node::network) struct Lease {
     pub(in crate::node::network) mtu: Option<u32>,
     /// When it is to be renewed, asked for anywhere, and given up, each from the grant.
     pub(in crate::node::network) times: Times,
+    /// When it was asked for: time since the kernel started, from which the times count.
+    pub(in crate::node::network) since: Duration,
     /// What the server said that could not be used, one sentence each.
     pub(in crate::node::network) ignored: Vec<String>,
 }
 
+impl Lease {
+    /// When it ends, as time since the kernel started.
+    pub(in crate::node::network) fn end(&self) -> Duration {
+        self.since.saturating_add(self.times.expire)
+    }
+}
+
 /// A route that came with a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::node::network) struct Route {
     /// Network, host bits zero.
     pub(in crate::node::network) destination: Ipv4Addr,
@@ -40,7 +50,7 @@ pub(in crate::node::network) struct Route {
 }
 
 /// A lease's times, each counted from the request that was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::node::network) struct Times {
     /// T1: ask the server that granted it.
     pub(in crate::node::network) renew: Duration,

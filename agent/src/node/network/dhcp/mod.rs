@@ -3,7 +3,7 @@
 //! [`client`] is the state machine: packets and times in, packets and leases out, no I/O.
 //! [`reply`] turns a packet from the network into a checked [`Lease`] or refuses it, [`request`]
 //! writes what is sent, [`frame`] adds and removes the IP and UDP headers, and [`run`] drives all
-//! of it over a socket of one card.
+//! of it over a socket of one card. [`store`] keeps a lease for the next run of this process.
 
 mod client;
 mod frame;
@@ -12,9 +12,11 @@ mod options;
 mod reply;
 mod request;
 mod run;
+mod store;
 
 pub(super) use lease::{Lease, Route};
-pub(super) use run::{Command, Event, Running, start};
+pub(super) use run::{Command, Event, Running, start, uptime};
+pub(super) use store::Store;
 
 /// Port of a server.
 const SERVER_PORT: u16 = 67;
@@ -41,6 +43,7 @@ pub(super) mod tests {
             domain: None,
             mtu: None,
             times: Times::new(Some(3600), None, None),
+            since: std::time::Duration::ZERO,
             ignored: vec![],
         }
     }

@@ -1,6 +1,7 @@
 //! Reading what a server, or anybody else on the cable, sent.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder};
@@ -45,7 +46,8 @@ pub(super) enum Refused {
     Unusable(String),
 }
 
-/// Reads the payload of a UDP packet to the client's port.
+/// Reads the payload of a UDP packet to the client's port. Since when a lease counts is for the
+/// client to say.
 pub(super) fn read(packet: &[u8], xid: u32, mac: Mac) -> Result<Reply, Refused> {
     let mut ignored = Vec::new();
     let cleaned = options::clean(packet, &mut ignored).ok_or(Refused::NotOurs)?;
@@ -113,6 +115,7 @@ fn lease(message: &Message, mut ignored: Vec<String>) -> Result<Lease, Refused> 
             option!(message, Renewal).copied(),
             option!(message, Rebinding).copied(),
         ),
+        since: Duration::ZERO,
         ignored,
     })
 }

@@ -58,12 +58,12 @@ impl Drop for Running {
     }
 }
 
-/// Starts a client for `card`. With `address`, one that the card has already, it asks for that.
-/// Events come with the card's index.
+/// Starts a client for `card`. With `held`, a lease of an earlier run, it asks whether it may
+/// keep that. Events come with the card's index.
 pub(in crate::node::network) fn start(
     card: &Card,
     host_name: &str,
-    address: Option<Ipv4Addr>,
+    held: Option<Lease>,
     events: mpsc::Sender<(u32, Event)>,
 ) -> Running {
     let (commands, received) = mpsc::channel(4);
@@ -73,7 +73,7 @@ pub(in crate::node::network) fn start(
     };
     let (index, name) = (card.index, card.name.clone());
     let task = tokio::spawn(async move {
-        let ended = drive(index, &name, asker, address, &events, received).await;
+        let ended = drive(index, &name, asker, held, &events, received).await;
         if let Err(error) = ended {
             let _ = events.send((index, Event::Ended(error))).await;
         }
@@ -85,20 +85,19 @@ async fn drive(
     index: u32,
     name: &str,
     asker: Asker,
-    address: Option<Ipv4Addr>,
+    held: Option<Lease>,
     events: &mpsc::Sender<(u32, Event)>,
     mut commands: mpsc::Receiver<Command>,
 ) -> io::Result<()> {
     let socket = PacketSocket::open(index, EtherType::DhcpAnswers)?;
-    let epoch = Instant::now();
-    let mut client = Client::new(asker, address, Duration::ZERO, random);
+    let mut client = Client::new(asker, held, uptime(), random);
     let mut sender = Sender {
         name,
         unicast: None,
     };
     let mut buffer = [0; PACKET_BYTES];
     let mut failures = 0;
-    let mut actions = client.tick(Duration::ZERO);
+    let mut actions = client.tick(uptime());
     loop {
         for action in actions.drain(..) {
             let event = match action {
@@ -123,13 +122,13 @@ async fn drive(
                 return Ok(());
             }
         }
-        let wake = epoch + client.deadline();
+        let wake = Instant::now() + client.deadline().saturating_sub(uptime());
         actions = tokio::select! {
             received = socket.receive(&mut buffer) => match received {
                 Ok(length) => {
                     failures = 0;
                     let payload = buffer.get(..length).and_then(frame::unwrap);
-                    payload.map_or_else(Vec::new, |payload| client.packet(payload, epoch.elapsed()))
+                    payload.map_or_else(Vec::new, |payload| client.packet(payload, uptime()))
                 }
                 Err(error) => {
                     failures += 1;
@@ -139,9 +138,9 @@ async fn drive(
                     Vec::new()
                 }
             },
-            () = tokio::time::sleep_until(wake) => client.tick(epoch.elapsed()),
+            () = tokio::time::sleep_until(wake) => client.tick(uptime()),
             command = commands.recv() => match command {
-                Some(Command::LinkUp) => client.link_up(epoch.elapsed()),
+                Some(Command::LinkUp) => client.link_up(uptime()),
                 None => return Ok(()),
             },
         };
@@ -182,6 +181,12 @@ impl Sender<'_> {
         socket.bind(&SocketAddrV4::new(from, CLIENT_PORT).into())?;
         Ok(socket)
     }
+}
+
+/// Time since the kernel started; a restart of this process does not change it.
+pub(in crate::node::network) fn uptime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 /// A number that others on the cable can't guess: std's hash keys come from the system.
