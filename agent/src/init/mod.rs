@@ -49,10 +49,14 @@ pub(crate) use power::{Power, main as power_main};
 
 /// Runs one of PID 1's own helpers if `name` is what one is called by.
 pub(crate) fn helper_main(name: &str) -> Option<ExitCode> {
-    match name {
-        helper::CALLED => Some(helper::main()),
-        loader::CALLED => Some(loader::main()),
-        children::CALLED => Some(children::launch_main()),
-        _ => None,
-    }
+    let main: fn() -> ExitCode = match name {
+        helper::CALLED => helper::main,
+        loader::CALLED => loader::main,
+        children::CALLED => children::launch_main,
+        _ => return None,
+    };
+    // PID 1 takes its signals through a descriptor and blocks them; a child inherits that, and
+    // would be deaf to SIGTERM
+    let _ = nix::sys::signal::SigSet::all().thread_unblock();
+    Some(main())
 }

@@ -17,8 +17,10 @@ pub(super) const KILLED: Duration = Duration::from_secs(5);
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A second Ctrl-Alt-Del within this time ends all patience.
 const IMPATIENT: Duration = Duration::from_secs(5);
-/// Passes over the mounts: what is busy may be free once something else is gone.
-const PASSES: usize = 3;
+/// Passes over the mounts and the pause between them: what is busy may be free once something else
+/// is gone, such as a module the kernel itself is loading from HAUL. No event tells of that.
+const PASSES: usize = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the way down stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,7 @@ pub(super) fn unmount_all() -> Result<String, String> {
         if busy.is_empty() {
             break;
         }
+        std::thread::sleep(PAUSE);
     }
     Ok(busy.join("; "))
 }
