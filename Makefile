@@ -37,9 +37,11 @@ demo: setup-demo $(BUILDER) $(DEMO) $(foreach a,$(ARCHES),$(call pack,$(a))) $(f
 		$(foreach a,$(BOTH),--program $(a)=$(call hello,$(a)))
 
 test: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a))) ## every unit, property and client test, and the boots marked ci
+	$(STEP) tools 'helm, for the tests' tests/tools.sh
 	@scripts/test.sh ci
 
 test-all: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a))) ## make test, with every boot
+	$(STEP) tools 'helm, for the tests' tests/tools.sh
 	@scripts/test.sh all
 
 image: setup-image $(BUILDER) $(foreach a,$(ARCHES),$(call pack,$(a))) ## write an image: HAUL=FILE [K3S= CONFIG= ARCH= OUT=]

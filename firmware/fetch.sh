@@ -47,9 +47,16 @@ case $arch in
     *) usage ;;
 esac
 
-# complete DIR: whether all that packages.tsv names is there, with its size and hash.
+# wanted: what the contents depend on, apart from the archive.
+wanted() {
+    echo "$SUITE $debian_arch"
+    cat "$LISTS/$arch.list"
+}
+
+# complete DIR: whether DIR has what is wanted, and all that packages.tsv names with its hash.
 complete() {
     [ -f "$1/packages.tsv" ] && [ -d "$1/root" ] || return 1
+    wanted | cmp --silent - "$1/wanted" || return 1
     [ "$(head -n 1 "$1/packages.tsv")" = "$HEADER" ] || return 1
     local sums
     sums=$(awk -F'\t' '!/^#/ { print $6 "  " $1 "_" $3 ".deb" }' "$1/packages.tsv")
@@ -119,7 +126,7 @@ private() {
 }
 
 # Mirrors to try, best first: what the user says; what this machine's apt uses for Debian;
-# what debootstrap would use.
+# what debootstrap and apt's other tools would use.
 mirrors() {
     if [ -n "${DEBIAN_MIRROR:-}" ]; then
         echo "${DEBIAN_MIRROR%/}"
@@ -131,7 +138,7 @@ mirrors() {
              $3 == "main" { sub(/\/$/, "", $1); if (!seen[$1]++) print $1 }'
     local script
     for script in /usr/share/debootstrap/scripts/"$SUITE" /usr/share/debootstrap/scripts/sid \
-        /usr/sbin/debootstrap; do
+        /usr/sbin/debootstrap /usr/share/python-apt/templates/Debian.info; do
         [ ! -r "$script" ] || grep -Eo 'https?://[^ "]+/debian\b' "$script" || true
     done | awk '!seen[$0]++'
 }
@@ -153,7 +160,7 @@ while read -r candidate; do
     sed -n '/^[EW]:/p' "$work/update.log" | head -n 5 >&2
 done < <(mirrors)
 [ -n "$mirror" ] || die "found no mirror of Debian $SUITE that answers and is signed by Debian" \
-    "name one: DEBIAN_MIRROR=URL make, or use a boot pack made elsewhere: builder --boot-pack FILE"
+    "name one: DEBIAN_MIRROR=URL make; or use a boot pack made elsewhere: builder --boot-pack FILE"
 
 # resolve PACKAGE PATTERN: the package it depends on whose name matches.
 resolve() {
@@ -219,6 +226,7 @@ grep -q '^alias fs-ext4 ' "${releases[0]}/modules.alias" || die \
 
 rm -rf "$out/debs" "$out/root" "$out/packages.tsv"
 mv "$work/debs" "$work/root" "$out/"
+wanted >"$out/wanted"
 # Last: what complete() looks at first.
 mv "$work/packages.tsv" "$out/"
 echo "$arch: kernel ${releases[0]##*/}, packages are in $out"

@@ -29,7 +29,7 @@ fi
 $step deny 'licences, sources, duplicates (cargo-deny)' \
     cargo deny --locked --all-features check licenses sources bans
 # The advisories come from a repository of their own; a machine without a way out has none.
-if cargo deny fetch db >target/logs/deny-fetch.log 2>&1; then
+if timeout 300 cargo deny fetch db >target/logs/deny-fetch.log 2>&1; then
     $step advisories 'advisories (cargo-deny)' cargo deny --locked check --disable-fetch advisories
 else
     echo '  advisories were NOT checked: their database could not be fetched (target/logs/deny-fetch.log)'

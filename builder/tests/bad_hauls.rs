@@ -1,6 +1,9 @@
 //! Hauls that are damaged, incomplete or hostile: one error that names the thing and the place,
 //! and nothing left behind.
 
+// the helpers of tests may fail as tests do
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::fs;
@@ -249,13 +252,7 @@ fn manifests_that_name_one_another_without_end_cost_no_more_than_their_bytes() {
     );
     let error = refused_bytes(&haul.tar());
     assert!(
-        matches!(
-            error,
-            HaulError::Catalog {
-                source: CatalogError::TooDeep(_),
-                ..
-            }
-        ),
+        matches!(&error, HaulError::Catalog { source, .. } if matches!(**source, CatalogError::TooDeep(_))),
         "{error}"
     );
 }
@@ -273,13 +270,7 @@ fn a_manifest_that_is_too_large_is_refused_before_it_is_parsed() {
     );
     let error = refused_bytes(&haul.tar());
     assert!(
-        matches!(
-            error,
-            HaulError::Catalog {
-                source: CatalogError::ManifestTooLarge { .. },
-                ..
-            }
-        ),
+        matches!(&error, HaulError::Catalog { source, .. } if matches!(**source, CatalogError::ManifestTooLarge { .. })),
         "{error}"
     );
 }

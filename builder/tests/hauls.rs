@@ -1,5 +1,8 @@
 //! Every haul of the fixtures, made by real Hauler binaries, is read as its JSON says.
 
+// the helpers of tests may fail as tests do
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -31,7 +34,7 @@ fn digest(value: &Value) -> Digest {
 fn every_haul_gives_a_layout_that_holds_what_its_catalog_says_and_nothing_else() {
     for (path, _) in good() {
         let directory = tempfile::tempdir().unwrap();
-        let loaded = haul::load(&[path.clone()], directory.path(), &Silent)
+        let loaded = haul::load(std::slice::from_ref(&path), directory.path(), &Silent)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut expected: BTreeSet<String> = ["catalog.json", "index.json", "oci-layout"]
             .map(str::to_owned)
@@ -66,7 +69,7 @@ fn every_name_of_the_index_is_in_the_catalog_with_its_registry() {
         let Some(entries) = json["index_json"]["manifests"].as_array() else {
             continue;
         };
-        let loaded = haul::inspect(&[path.clone()], &Silent).unwrap();
+        let loaded = haul::inspect(std::slice::from_ref(&path), &Silent).unwrap();
         let expected: BTreeSet<(String, Digest)> = entries
             .iter()
             .filter(|entry| {
@@ -108,7 +111,9 @@ fn every_name_of_the_index_is_in_the_catalog_with_its_registry() {
 fn all_that_hauler_serves_as_a_registry_is_in_the_catalog() {
     let mut tags = 0;
     for (path, json) in good() {
-        let catalog = haul::inspect(&[path.clone()], &Silent).unwrap().catalog;
+        let catalog = haul::inspect(std::slice::from_ref(&path), &Silent)
+            .unwrap()
+            .catalog;
         let has_manifest = |wanted: &Digest, media_type: &Value| {
             catalog.manifests.iter().any(|manifest| {
                 manifest.digest == *wanted && *media_type == manifest.media_type.as_str()
@@ -172,7 +177,9 @@ fn all_that_hauler_serves_as_a_registry_is_in_the_catalog() {
 fn every_file_and_chart_comes_back_under_its_own_name_with_its_digest() {
     let mut files = 0;
     for (path, json) in good() {
-        let catalog = haul::inspect(&[path.clone()], &Silent).unwrap().catalog;
+        let catalog = haul::inspect(std::slice::from_ref(&path), &Silent)
+            .unwrap()
+            .catalog;
         for (title, served) in object(&json["served_files"]["files"]) {
             let artifact = catalog
                 .artifacts
@@ -314,7 +321,7 @@ fn chunks_give_one_haul_from_any_of_them_and_from_all() {
 fn the_written_index_has_full_names_and_every_kind() {
     for (path, _) in good() {
         let directory = tempfile::tempdir().unwrap();
-        haul::load(&[path.clone()], directory.path(), &Silent).unwrap();
+        haul::load(std::slice::from_ref(&path), directory.path(), &Silent).unwrap();
         let index: Value =
             serde_json::from_slice(&fs::read(directory.path().join("index.json")).unwrap())
                 .unwrap();

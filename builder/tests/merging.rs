@@ -1,5 +1,8 @@
 //! Several hauls in one layout, and hauls of other tools.
 
+// the helpers of tests may fail as tests do
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::fs;

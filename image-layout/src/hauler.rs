@@ -295,7 +295,8 @@ mod tests {
     fn every_era_and_tool_is_read_by_its_own_rule() {
         use annotation::{IMAGE_NAME, KIND, REF_NAME};
         let old = ("kind", "dev.cosignproject.cosign/image");
-        let table: &[(&[(&str, &str)], Content, Option<&str>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], Content, Option<&'a str>);
+        let table: &[Case] = &[
             (
                 &[
                     (KIND, "dev.hauler/image"),

@@ -54,7 +54,12 @@ impl Containerd {
         fs::create_dir_all(&hosts)?;
         fs::write(
             hosts.join("hosts.toml"),
-            format!("server = \"http://{mirror}\"\ncapabilities = [\"pull\", \"resolve\"]\n"),
+            // containerd 1.6 refuses a file without a host; the server is the same, so that
+            // nothing is asked of the registry that the image's name names.
+            format!(
+                "server = \"http://{mirror}\"\n[host.\"http://{mirror}\"]\n\
+                 capabilities = [\"pull\", \"resolve\"]\n"
+            ),
         )?;
         let log = File::create(at("log"))?;
         let child = Command::new("containerd")

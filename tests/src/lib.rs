@@ -6,6 +6,7 @@ pub mod clients;
 pub mod containerd;
 pub mod demo;
 pub mod demo_haul;
+pub mod fixtures;
 pub mod haul_writer;
 pub mod images;
 pub mod podman;

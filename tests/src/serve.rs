@@ -1,18 +1,16 @@
 //! `agent serve` over a haul of the fixtures.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::fixtures;
 use crate::images::agent_program;
 use crate::qemu::Running;
-use crate::served::archive;
 
 /// How long the agent may take until it listens.
 const LISTEN_BOUND: Duration = Duration::from_secs(60);
@@ -33,7 +31,7 @@ impl Server {
     /// When the agent isn't built, or doesn't say where it listens.
     pub fn over(haul: &str) -> Result<Server> {
         let layout = tempfile::tempdir()?;
-        unpack(haul, layout.path())?;
+        fixtures::load(haul)?.unpack(layout.path())?;
         let mut child = Command::new(agent_program()?)
             .arg("serve")
             .arg(layout.path())
@@ -62,16 +60,6 @@ impl Server {
             _layout: layout,
         })
     }
-}
-
-/// Unpacks a haul as anybody would: zstd, then tar.
-fn unpack(haul: &str, to: &Path) -> Result<()> {
-    let path = archive(haul)?;
-    let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-    let mut archive = tar::Archive::new(zstd::Decoder::new(file)?);
-    archive
-        .unpack(to)
-        .with_context(|| format!("unpacking {}", path.display()))
 }
 
 fn address(line: &str) -> Option<SocketAddr> {

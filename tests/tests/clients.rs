@@ -90,7 +90,8 @@ fn containerd_is_refused_what_the_haul_has_from_another_registry() {
     let server = Server::over(HAUL).unwrap();
     let containerd = Containerd::start(server.address).unwrap();
     let refused = containerd.pull("quay.io/library/hello:1", &SEVERAL.digest());
-    assert!(format!("{:#}", refused.unwrap_err()).contains("not found"));
+    let words = format!("{:#}", refused.unwrap_err());
+    assert!(words.contains("not found"), "{words}");
 }
 
 #[test]

@@ -322,9 +322,7 @@ impl Boot {
             self.rejected = None;
         }
         for disk in self.media.retry() {
-            if !machine.helpers.is_running(&Task::Table(disk.clone())) {
-                machine.helpers.start(Task::Table(disk));
-            }
+            machine.helpers.start(Task::Table(disk));
         }
         self.look_for_stick(machine);
         if !matches!(self.phase, Phase::Media) || self.late || !self.media.is_named() {
@@ -357,10 +355,11 @@ impl Boot {
     pub(super) fn helper(&mut self, machine: &mut Machine, task: &Task, outcome: Outcome) {
         match task {
             Task::Table(disk) => {
-                if let Err(why) = &outcome {
+                let why = outcome.as_ref().err().cloned();
+                let news = self.media.answer(disk, outcome);
+                if let Some(why) = why.filter(|_| news) {
                     machine.reporter.log(Level::Info, &format!("{disk}: {why}"));
                 }
-                self.media.answer(disk, outcome);
                 self.decide(machine);
             }
             Task::MountHaul(_) => self.haul_mounted(machine, outcome),
@@ -588,7 +587,10 @@ impl Boot {
         } else {
             &[Stage::Registry]
         };
-        let tail = machine.children.tail(name);
+        let mut last = machine.children.tail(name);
+        if !last.is_empty() {
+            last.insert_str(0, " It last said:\n");
+        }
         for &stage in stages {
             if machine.reporter.outcome(stage).is_some() {
                 continue;
@@ -596,7 +598,7 @@ impl Boot {
             machine.reporter.failed(
                 stage,
                 &format!("the process {name} keeps ending ({how})"),
-                &format!("The process {name} ended {DEATHS} times ({how}). It last said:\n{tail}"),
+                &format!("The process {name} ended {DEATHS} times ({how}).{last}"),
                 &format!(
                     "It is started again and again. If that does not help, its log \
                      /run/haulboot/logs/{name}.log says more; report it."

@@ -394,6 +394,12 @@ impl Children {
         }
     }
 
+    /// The names of those that run.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let running = self.children.iter().filter(|child| child.running.is_some());
+        running.map(|child| child.spec.name).collect()
+    }
+
     /// Whether none runs.
     pub(super) fn are_gone(&self) -> bool {
         self.children.iter().all(|child| child.running.is_none())

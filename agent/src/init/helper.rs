@@ -166,11 +166,6 @@ impl Helpers {
         }
     }
 
-    /// Whether a helper works on `task`.
-    pub(super) fn is_running(&self, task: &Task) -> bool {
-        self.running.iter().any(|helper| helper.task == *task)
-    }
-
     /// The descriptors to poll: a helper that says much must not wait for its end to be read.
     pub(super) fn outputs(&self) -> impl Iterator<Item = (i32, &ChildStdout)> {
         self.running

@@ -22,8 +22,10 @@ const RECORDS_A_TURN: usize = 200;
 /// How grave a line is, by syslog's numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Level {
-    /// Something failed.
+    /// PID 1 itself is in trouble. The kernel puts it on the console.
     Error = 3,
+    /// Something failed, and the console says so in our own words.
+    Warning = 4,
     /// Something a person should know.
     Notice = 5,
     /// What happened.

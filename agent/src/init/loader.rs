@@ -31,6 +31,9 @@ const ALWAYS: &[&str] = &[
     "nls_utf8",
     "evdev",
 ];
+/// What processors ask for only makes things faster (ciphers, sensors), and is many and slow to
+/// start: it comes last, and nothing waits for it.
+const PROCESSOR: &str = "cpu:";
 /// Walks over the devices: drivers of one bus bring devices of the next (PCI, USB, SCSI, disk).
 const WALKS: usize = 8;
 /// How deep `/sys/devices` is walked.
@@ -106,12 +109,17 @@ impl Worker {
             // a kernel that lacks one has it built in, or the boot fails where it is needed and says so
             let _ = self.loading.ask(module);
         }
+        let mut processors = BTreeSet::new();
         for _ in 0..WALKS {
             let before = self.loading.count;
             let mut aliases = BTreeSet::new();
             modaliases(Path::new("/sys/devices"), DEPTH, &mut aliases);
             for alias in aliases {
-                self.device(&alias);
+                if alias.starts_with(PROCESSOR) {
+                    processors.insert(alias);
+                } else {
+                    self.device(&alias);
+                }
             }
             if self.loading.count == before {
                 break;
@@ -120,6 +128,9 @@ impl Worker {
         say(&Said::Coldplugged {
             modules: self.loading.count,
         });
+        for alias in processors {
+            self.device(&alias);
+        }
     }
 
     fn device(&mut self, modalias: &str) {

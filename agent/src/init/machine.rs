@@ -8,7 +8,8 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{WaitOptions, wait};
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, WaitOptions, wait, waitid};
 
 use super::boot::Boot;
 use super::children::{Children, Door, Event};
@@ -57,6 +58,8 @@ pub(super) struct Machine {
     kernel_log: Option<KmsgReader>,
     buttons: Buttons,
     down: Option<Shutdown>,
+    /// Whether no other process was left when last looked.
+    is_alone: bool,
     driver_lines: usize,
 }
 
@@ -84,6 +87,7 @@ impl Machine {
             kernel_log: KmsgReader::open(),
             buttons: Buttons::default(),
             down: None,
+            is_alone: false,
             driver_lines: 0,
         })
     }
@@ -226,7 +230,15 @@ impl Machine {
     /// Takes the status of every process that ended: children, helpers, and orphans of whom PID 1
     /// is the parent of last resort. The only place that waits for processes.
     fn reap(&mut self, boot: &mut Boot) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        loop {
+            let (pid, status) = match wait(WaitOptions::NOHANG) {
+                Ok(Some(ended)) => ended,
+                Ok(None) => break,
+                Err(error) => {
+                    self.is_alone = error == Errno::CHILD;
+                    break;
+                }
+            };
             let pid = pid.as_raw_nonzero().get();
             let success = status.exit_status() == Some(0);
             if let Some((task, outcome)) = self.helpers.reaped(pid, success) {
@@ -365,10 +377,13 @@ impl Machine {
             Step::Asked | Step::Killed if gone => self.end_everything(),
             Step::Asked if over => {
                 down.enter(Step::Killed, Some(KILLED));
-                self.reporter.say("killing what did not stop");
+                let names = self.children.names().join(", ");
+                self.reporter
+                    .say(&format!("killing what did not stop: {names}"));
                 self.children.kill();
             }
             Step::Killed if over => self.end_everything(),
+            Step::Emptying if over || self.is_alone => self.unmount(),
             Step::LastWords if over || self.reporter.port.is_empty() => {
                 let power = down.power;
                 self.switch_off(power);
@@ -377,10 +392,24 @@ impl Machine {
         }
     }
 
-    /// Ends every other process, and goes on with the mounts.
+    /// Ends every other process. What still runs holds mounts busy, so they are waited for.
     fn end_everything(&mut self) {
         // -1 is everybody but PID 1 and the kernel's own
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        // with no process left no SIGCHLD comes any more
+        self.is_alone = matches!(
+            waitid(
+                WaitId::All,
+                WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT
+            ),
+            Err(Errno::CHILD)
+        );
+        if let Some(down) = &mut self.down {
+            down.enter(Step::Emptying, Some(KILLED));
+        }
+    }
+
+    fn unmount(&mut self) {
         self.reporter.say("unmounting");
         if let Some(down) = &mut self.down {
             down.enter(Step::Unmounting, None);

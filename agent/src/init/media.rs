@@ -63,8 +63,8 @@ pub(super) fn read_table(disk: &str) -> Result<String, String> {
 /// What is known about one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Known {
-    /// Its table is being read.
-    Asked,
+    /// Nothing yet.
+    Unknown,
     /// Its table.
     Table(Table),
     /// Why it has none.
@@ -74,6 +74,8 @@ enum Known {
 #[derive(Clone, Debug)]
 struct Disk {
     known: Known,
+    /// Whether a helper reads its table just now.
+    asked: bool,
     /// For people: `SanDisk Ultra, 28.7 GiB`.
     description: String,
 }
@@ -136,14 +138,15 @@ impl Media {
             .filter(|name| !self.disks.contains_key(name));
         let new: Vec<String> = new.collect();
         for name in &new {
-            self.ask(name);
+            self.insert(name);
         }
         new
     }
 
-    fn ask(&mut self, name: &str) {
+    fn insert(&mut self, name: &str) {
         let disk = Disk {
-            known: Known::Asked,
+            known: Known::Unknown,
+            asked: true,
             description: describe(name),
         };
         self.disks.insert(name.to_owned(), disk);
@@ -156,34 +159,35 @@ impl Media {
 
     /// The disks that could not be read, to be tried again: returns which.
     pub(super) fn retry(&mut self) -> Vec<String> {
-        let failed = |disk: &Disk| matches!(disk.known, Known::Unreadable(_));
-        let names: Vec<String> = self
-            .disks
-            .iter()
-            .filter(|(_, disk)| failed(disk))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in &names {
-            self.ask(name);
+        let mut names = Vec::new();
+        for (name, disk) in &mut self.disks {
+            if matches!(disk.known, Known::Unreadable(_)) && !disk.asked {
+                disk.asked = true;
+                names.push(name.clone());
+            }
         }
         names
     }
 
-    /// A helper read a table, or could not.
-    pub(super) fn answer(&mut self, name: &str, outcome: Result<String, String>) {
+    /// A helper read a table, or could not. Whether that is news.
+    pub(super) fn answer(&mut self, name: &str, outcome: Result<String, String>) -> bool {
         let known = match outcome.map(|json| serde_json::from_str(&json)) {
             Ok(Ok(table)) => Known::Table(table),
             Ok(Err(error)) => Known::Unreadable(format!("its table can't be understood: {error}")),
             Err(why) => Known::Unreadable(why),
         };
-        if let Some(disk) = self.disks.get_mut(name) {
-            disk.known = known;
-        }
+        let Some(disk) = self.disks.get_mut(name) else {
+            return false;
+        };
+        let news = disk.known != known;
+        disk.known = known;
+        disk.asked = false;
+        news
     }
 
     /// Whether a table is still being read.
     pub(super) fn is_reading(&self) -> bool {
-        self.disks.values().any(|disk| disk.known == Known::Asked)
+        self.disks.values().any(|disk| disk.asked)
     }
 
     /// What the disks amount to.
@@ -253,7 +257,7 @@ impl Media {
             .iter()
             .map(|(name, disk)| {
                 let what = match &disk.known {
-                    Known::Asked => "being read".to_owned(),
+                    Known::Unknown => "being read".to_owned(),
                     Known::Table(table) if self.ours(table).is_some() => "the stick".to_owned(),
                     Known::Table(_) => "not this boot's stick".to_owned(),
                     Known::Unreadable(why) => why.clone(),
@@ -324,7 +328,7 @@ mod tests {
             ..BootArgs::default()
         });
         for (name, outcome) in disks {
-            media.ask(name);
+            media.insert(name);
             media.answer(name, outcome.clone());
         }
         media
@@ -377,7 +381,7 @@ mod tests {
     #[test]
     fn without_guids_on_the_command_line_nothing_is_taken() {
         let mut media = Media::new(BootArgs::default());
-        media.ask("sda");
+        media.insert("sda");
         media.answer("sda", Ok(table(1, &[(3, 3)])));
         assert_eq!(decide(&media), Verdict::Absent);
     }

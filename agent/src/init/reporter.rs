@@ -51,6 +51,7 @@ impl Reporter {
         let problems = status
             .stages
             .iter()
+            .filter(|report| report.stage != Stage::Run)
             .filter_map(|report| Some((report.stage, report.problem.clone()?)))
             .collect::<BTreeMap<_, _>>();
         Reporter {
@@ -162,7 +163,7 @@ impl Reporter {
         };
         let line = format!("{stage:<8} {verdict:<7} {}", report.detail);
         let level = if outcome == Outcome::Failed {
-            Level::Error
+            Level::Warning
         } else {
             Level::Info
         };
@@ -172,7 +173,10 @@ impl Reporter {
             .write(&format!("[{:9.3}] {line}\n", report.at));
         self.port.send(&StatusLine::Stage(report.clone()));
         match (&report.problem, outcome) {
-            (Some(problem), Outcome::Failed) => self.problems.insert(stage, problem.clone()),
+            // run fails only because another stage did, whose screen says why
+            (Some(problem), Outcome::Failed) if stage != Stage::Run => {
+                self.problems.insert(stage, problem.clone())
+            }
             _ => self.problems.remove(&stage),
         };
         statusfile::record_stage(&mut self.status, report);
@@ -209,7 +213,7 @@ impl Reporter {
         if record.is_ours() {
             return;
         }
-        if record.level <= 4 {
+        if record.level <= 3 {
             if self.complaints.len() >= COMPLAINTS {
                 self.complaints.pop_front();
             }

@@ -13,9 +13,17 @@ const KERNEL_LINES: usize = 5;
 pub(super) fn render(problems: &[(Stage, Problem)], kernel: &[String]) -> String {
     let rule = "=".repeat(COLUMNS);
     let mut lines = vec![String::new()];
-    for (stage, problem) in problems {
+    let mut rest = problems;
+    while let Some((stage, problem)) = rest.first() {
+        // stages that failed for one reason share its text
+        let same = rest.iter().take_while(|(_, other)| other == problem);
+        let stages: Vec<&str> = same.map(|(stage, _)| stage.name()).collect();
+        rest = rest.get(stages.len()..).unwrap_or_default();
         lines.push(rule.clone());
-        lines.push(format!("  HAULBOOT: stage {stage} failed"));
+        lines.push(match stages.as_slice() {
+            [_] => format!("  HAULBOOT: stage {stage} failed"),
+            several => format!("  HAULBOOT: stages {} failed", several.join(" and ")),
+        });
         lines.push(rule.clone());
         lines.push("  WHAT WENT WRONG".to_owned());
         lines.extend(wrap(&problem.what, "    "));
@@ -120,6 +128,22 @@ mod tests {
 ==============================================================================
 ";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn stages_that_failed_for_one_reason_share_its_text() {
+        let both = [
+            (Stage::Identity, problem("a", "b")),
+            (Stage::Network, problem("a", "b")),
+            (Stage::Registry, problem("c", "d")),
+        ];
+        let shown = render(&both, &[]);
+        assert!(
+            shown.contains("stages identity and network failed"),
+            "{shown}"
+        );
+        assert!(shown.contains("stage registry failed"), "{shown}");
+        assert_eq!(shown.matches("WHAT WENT WRONG").count(), 2);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) enum Step {
     Asked,
     /// They were killed.
     Killed,
+    /// Every other process was killed too; the last of them are still ending.
+    Emptying,
     /// A helper unmounts.
     Unmounting,
     /// A helper writes to the disks.

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use image_layout::Digest;
 use image_layout::catalog::{Artifact, ArtifactKind};
+use image_layout::text::is_harmless;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
@@ -20,15 +21,17 @@ use super::page;
 use super::query::Query;
 use super::state::Registry;
 
-/// Bytes of a file's name, as file systems allow.
+/// Bytes of a file's name with its folders.
 const NAME_BYTES: usize = 255;
 
-/// What may stand in a path's last component, or in `filename*` (RFC 8187), as it is.
+/// What may stand in `filename*` (RFC 8187) as it is.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+/// What may stand in a path as it is.
+const PATH: &AsciiSet = &COMPONENT.remove(b'/');
 
 /// A file to download.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ impl Files {
         }
         let mut files = Files::default();
         for (name, same) in by_name {
-            let encoded = utf8_percent_encode(&name, COMPONENT).to_string();
+            let encoded = utf8_percent_encode(&name, PATH).to_string();
             let last = same.len() - 1;
             for (nth, mut file) in same.into_iter().enumerate() {
                 file.url = match nth == last {
@@ -110,26 +113,38 @@ impl Files {
 }
 
 /// A name that can't leave its directory, hide, or end a header: what a haul calls a file is the
-/// word of whoever made the haul.
+/// word of whoever made the haul. Folders stay, as Hauler serves them: `sub/dir/install.sh`.
 fn safe_name(title: &str) -> String {
-    let safe = |c: char| match c {
-        '/' | '\\' => '_',
-        c if c.is_control() || is_direction(c) => '_',
-        c => c,
-    };
-    let mut name: String = title.trim().chars().map(safe).collect();
-    while name.len() > NAME_BYTES {
-        name.pop();
+    let mut name = String::new();
+    for component in title.split('/') {
+        let component = safe_component(component);
+        if !component.is_empty() && name.len() + component.len() < NAME_BYTES {
+            if !name.is_empty() {
+                name.push('/');
+            }
+            name.push_str(&component);
+        }
     }
     match name.as_str() {
-        "" | "." | ".." => "unnamed".to_owned(),
+        "" => "unnamed".to_owned(),
         _ => name,
     }
 }
 
-/// Whether a character turns the direction of writing, which makes `gpj.exe` look like `exe.jpg`.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+fn safe_component(text: &str) -> String {
+    let safe = |c: char| match c {
+        '\\' => '_',
+        c if !is_harmless(c) => '_',
+        c => c,
+    };
+    let component: String = text.trim().chars().map(safe).take(NAME_BYTES / 4).collect();
+    match component.as_str() {
+        "." => String::new(),
+        ".." => "_".to_owned(),
+        // else it could be taken for the digest that a path may begin with
+        digest if digest.parse::<Digest>().is_ok() => digest.replace(':', "_"),
+        _ => component,
+    }
 }
 
 #[derive(Serialize)]
@@ -219,7 +234,8 @@ pub(super) async fn answer(
         Err(MediumFailed) => return Error::from(MediumFailed).into_response(),
     };
     let headers = response.headers_mut();
-    if let Ok(disposition) = HeaderValue::try_from(disposition(&file.name)) {
+    let last = file.name.rsplit('/').next().unwrap_or(&file.name);
+    if let Ok(disposition) = HeaderValue::try_from(disposition(last)) {
         headers.insert(header::CONTENT_DISPOSITION, disposition);
     }
     let (algorithm, bytes) = match &file.digest {
@@ -293,8 +309,11 @@ mod tests {
         for (title, name) in [
             ("Get-Lab.SH", "Get-Lab.SH"),
             ("my file (1).txt", "my file (1).txt"),
-            ("../../etc/passwd", ".._.._etc_passwd"),
-            ("..", "unnamed"),
+            ("sub/dir/install.sh", "sub/dir/install.sh"),
+            ("../../etc/passwd", "_/_/etc/passwd"),
+            ("/etc//./passwd", "etc/passwd"),
+            ("..", "_"),
+            (".", "unnamed"),
             ("", "unnamed"),
             ("a\r\nSet-Cookie: x", "a__Set-Cookie: x"),
             ("a\\b", "a_b"),
@@ -302,16 +321,20 @@ mod tests {
         ] {
             assert_eq!(safe_name(title), name);
         }
+        assert!(safe_name(&"ä/".repeat(300)).len() <= NAME_BYTES);
         assert!(safe_name(&"ä".repeat(300)).len() <= NAME_BYTES);
+        let digest = Digest::sha256_of(b"");
+        assert!(!safe_name(&format!("{digest}/x")).starts_with(&digest.to_string()));
     }
 
     proptest! {
         #[test]
         fn every_name_makes_a_header_and_finds_its_file(title in "\\PC{0,300}|[\\x00-\\x7f]{0,40}") {
             let name = safe_name(&title);
-            prop_assert!(!name.is_empty() && !name.contains('/'));
+            prop_assert!(!name.is_empty() && name.len() <= NAME_BYTES);
+            prop_assert!(name.split('/').all(|part| !matches!(part, "" | "." | "..")));
             prop_assert!(HeaderValue::try_from(disposition(&name)).is_ok());
-            let url = format!("/files/{}", utf8_percent_encode(&name, COMPONENT));
+            let url = format!("/files/{}", utf8_percent_encode(&name, PATH));
             prop_assert_eq!(
                 super::super::router::Route::parse(&url),
                 super::super::router::Route::File(name)

@@ -9,6 +9,7 @@ use image_layout::catalog::{Artifact, ArtifactKind};
 
 use super::answers;
 use super::files::HaulFile;
+use super::index::as_component;
 use super::state::Registry;
 
 /// Rows of one table; a haul may have far more than a person reads.
@@ -114,7 +115,7 @@ pub(super) fn answer(registry: &Registry, headers: &HeaderMap) -> Response {
             .filter(move |artifact| artifact.kind == kind)
     };
     if let Some(image) = of_kind(ArtifactKind::Image).next() {
-        let name = image.name();
+        let name = pull_name(image);
         let _ = write!(
             body,
             "<h2>Use it from another machine</h2>\n\
@@ -140,6 +141,15 @@ pub(super) fn answer(registry: &Registry, headers: &HeaderMap) -> Response {
     table(&mut body, "Charts", of_kind(ArtifactKind::Chart));
     file_table(&mut body, index.files.all());
     html("Haulboot registry", &body)
+}
+
+/// What a client writes behind this registry's address.
+fn pull_name(artifact: &Artifact) -> String {
+    let name = artifact.name();
+    match &artifact.host {
+        Some(host) => name.replacen(host.as_str(), &as_component(host), 1),
+        None => name,
+    }
 }
 
 /// `/files/`.
@@ -181,7 +191,7 @@ fn table<'a>(body: &mut String, title: &str, artifacts: impl Iterator<Item = &'a
         let _ = writeln!(
             body,
             "<tr><td><code>{}</code></td><td>{}</td><td class=\"n\">{}</td></tr>",
-            Escaped(&artifact.name()),
+            Escaped(&pull_name(artifact)),
             Escaped(&platforms.join(", ")),
             Size(artifact.size)
         );

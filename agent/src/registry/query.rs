@@ -27,7 +27,7 @@ pub(super) struct Query {
 pub(super) struct NotANumber;
 
 impl Query {
-    /// Reads a query string as browsers and Go's `net/url` write it.
+    /// Reads a query string.
     pub(super) fn parse(raw: &str) -> Query {
         let mut query = Query::default();
         for pair in raw.split('&').take(PARAMETERS) {
@@ -56,10 +56,10 @@ impl Query {
     }
 }
 
+/// No parameter has a space, but media types have plus signs, which people do not encode: a plus
+/// is a plus.
 fn decode(text: &str) -> Option<String> {
-    // a media type's plus sign must come as %2B; a bare one is a space
-    let text = text.replace('+', " ");
-    percent_decode_str(&text)
+    percent_decode_str(text)
         .decode_utf8()
         .ok()
         .map(Cow::into_owned)
@@ -82,12 +82,12 @@ mod tests {
     #[test]
     fn known_parameters_are_read_and_others_ignored() {
         let query = Query::parse(
-            "ns=quay.io&x=1&n=5&last=a%2Fb&artifactType=a%2Fb%2Bjson&artifactType=c/d",
+            "ns=quay.io&x=1&n=5&last=a%2Fb&artifactType=a%2Fb%2Bjson&artifactType=c/d+e",
         );
         assert_eq!(query.ns.as_deref(), Some("quay.io"));
         assert_eq!(query.n, Some(Ok(5)));
         assert_eq!(query.last.as_deref(), Some("a/b"));
-        assert_eq!(query.artifact_types, ["a/b+json", "c/d"]);
+        assert_eq!(query.artifact_types, ["a/b+json", "c/d+e"]);
     }
 
     #[test]

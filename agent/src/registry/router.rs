@@ -109,13 +109,17 @@ fn manifest_name(text: &str) -> ManifestName {
         .map_or(ManifestName::NotATag, ManifestName::Tag)
 }
 
+/// A file's name may have folders; it is looked up and never opened.
 fn file(rest: &str) -> Route {
-    match rest.split_once('/') {
+    if rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Route::Unknown;
+    }
+    let by_digest = rest
+        .split_once('/')
+        .and_then(|(digest, name)| Some((digest.parse().ok()?, name)));
+    match by_digest {
+        Some((digest, name)) => Route::FileByDigest(digest, name.to_owned()),
         None => Route::File(rest.to_owned()),
-        Some((by, name)) => match by.parse() {
-            Ok(digest) => Route::FileByDigest(digest, name.to_owned()),
-            Err(_) => Route::Unknown,
-        },
     }
 }
 

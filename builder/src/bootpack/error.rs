@@ -101,19 +101,17 @@ impl BootPackError {
     pub fn help(&self) -> String {
         match self {
             BootPackError::NotFound { arch, .. } => {
-                format!("make one with `make boot-packs`, or name one: --boot-pack {arch}.bootpack")
+                format!("run `make`, or name one: --boot-pack {arch}.bootpack")
             }
             BootPackError::Open { .. } => "check the path and its permissions".to_owned(),
-            BootPackError::Damaged { path, .. } | BootPackError::Altered { path, .. } => format!(
-                "copy it anew, or delete {} and run `make boot-packs`",
-                path.display()
-            ),
+            BootPackError::Damaged { path, .. } | BootPackError::Altered { path, .. } => {
+                format!("copy it anew, or delete {} and run `make`", path.display())
+            }
             BootPackError::NotAPack { .. } | BootPackError::WrongArch { .. } => {
                 "give a file that `builder bootpack` made for this architecture".to_owned()
             }
             BootPackError::Format { .. } => {
-                "use the boot packs that came with this builder, or run `make boot-packs`"
-                    .to_owned()
+                "use the boot packs that came with this builder, or run `make`".to_owned()
             }
             BootPackError::FirmwareName { .. } => {
                 "name it by a path below the firmware directory, without `..`".to_owned()

@@ -270,7 +270,7 @@ fn an_altered_file_is_named() {
         "{error}"
     );
     assert!(error.to_string().contains("x86_64.bootpack"));
-    assert!(error.help().contains("make boot-packs"));
+    assert!(error.help().contains("`make`"));
 }
 
 #[test]

@@ -152,7 +152,7 @@ pub enum HaulError {
         /// The haul, or several.
         haul: String,
         /// What is wrong.
-        source: CatalogError,
+        source: Box<CatalogError>,
     },
     /// The hauls together have a longer index than a node reads.
     #[error(
@@ -232,7 +232,7 @@ impl HaulError {
             HaulError::NoIndex { .. } => {
                 "index.json and blobs/ must lie at the top of the archive or directory".into()
             }
-            HaulError::Catalog { source, .. } => match source {
+            HaulError::Catalog { source, .. } => match &**source {
                 CatalogError::MissingBlob { .. } => {
                     "the haul is not complete; save it anew with `hauler store save`, from a store \
                      that `hauler store info` shows without errors"

@@ -135,7 +135,7 @@ fn read(
         };
         let entries = Catalog::entries(&index).map_err(|source| HaulError::Catalog {
             haul: name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         eras.push(Era::of(&entries, contents.store_json.as_deref()));
         merged.add(name, entries, &store);
@@ -149,7 +149,7 @@ fn read(
     }
     let mut catalog = Catalog::build(&index, &store).map_err(|source| HaulError::Catalog {
         haul: merged.blame(&source),
-        source,
+        source: Box::new(source),
     })?;
     catalog
         .warnings

@@ -330,7 +330,10 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<Vec<(String, EntryKind, u64, Vec<u8>)>, TarError> {
+    /// Name, kind, modification time, data.
+    type Seen = (String, EntryKind, u64, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> Result<Vec<Seen>, TarError> {
         let mut reader = TarReader::new(bytes);
         let mut entries = Vec::new();
         while let Some(entry) = reader.next()? {

@@ -113,7 +113,7 @@ pub enum ImageError {
     Firmware(#[from] FirmwareError),
     /// A haul is broken.
     #[error(transparent)]
-    Haul(#[from] HaulError),
+    Haul(Box<HaulError>),
     /// Reading or writing beside the image failed.
     #[error("{doing} {}", path.display())]
     Io {
@@ -122,6 +122,14 @@ pub enum ImageError {
         /// What.
         path: PathBuf,
         /// Why.
+        source: io::Error,
+    },
+    /// The finished image could not be copied to a drive or a stream.
+    #[error("writing the image to {}", path.display())]
+    Deliver {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
         source: io::Error,
     },
     /// The FAT file system of a partition could not be written.
@@ -138,6 +146,12 @@ pub enum ImageError {
     /// The partition table could not be written.
     #[error(transparent)]
     Gpt(#[from] GptError),
+}
+
+impl From<HaulError> for ImageError {
+    fn from(error: HaulError) -> ImageError {
+        ImageError::Haul(Box::new(error))
+    }
 }
 
 impl ImageError {
@@ -201,6 +215,9 @@ impl ImageError {
                 ));
             }
             ImageError::Changed(_) => "run again when nothing writes to it",
+            ImageError::Deliver { .. } => {
+                "make sure that whatever takes the image has room for it and reads to its end"
+            }
             ImageError::Ext4(Ext4Error::NoTool(_)) => {
                 "install it, on Debian and Ubuntu: sudo apt-get install e2fsprogs"
             }

@@ -228,57 +228,73 @@ fn has_superblock(group: u64) -> bool {
     group <= 1 || power_of(3) || power_of(5) || power_of(7)
 }
 
-/// Makes the file system in `extent` of `image` with what `tree` holds. UUID and the seed of
-/// directory hashes are `guid`; times are `built`. `scratch` is a directory for the script.
-pub(super) fn write(
-    image: &Path,
-    extent: Extent,
-    tree: &Tree,
-    guid: Uuid,
-    built: u64,
-    scratch: &Path,
-    progress: &dyn Progress,
-) -> Result<(), Ext4Error> {
-    let run = |source| Ext4Error::Run {
-        tool: "debugfs",
-        source,
-    };
-    // e2fsprogs splits a file's name at `?`: it gets names of ours, relative to `scratch`
-    let (image_link, root_link) = (scratch.join("image"), scratch.join("root"));
-    for (link, target) in [(&image_link, image), (&root_link, &tree.root)] {
-        match fs::remove_file(link) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(run(error)),
-            _ => symlink(target, link).map_err(run)?,
+/// A file system to make.
+pub(super) struct FileSystem<'a> {
+    /// What is in it.
+    pub(super) tree: &'a Tree,
+    /// Its UUID, and the seed of its directories' hashes.
+    pub(super) guid: Uuid,
+    /// The one time in it, seconds since 1970.
+    pub(super) built: u64,
+    /// A directory for the script.
+    pub(super) scratch: &'a Path,
+}
+
+impl FileSystem<'_> {
+    /// Makes it in `extent` of `image`.
+    pub(super) fn write(
+        &self,
+        image: &Path,
+        extent: Extent,
+        progress: &dyn Progress,
+    ) -> Result<(), Ext4Error> {
+        let FileSystem {
+            tree,
+            guid,
+            built,
+            scratch,
+        } = *self;
+        let run = |source| Ext4Error::Run {
+            tool: "debugfs",
+            source,
+        };
+        // e2fsprogs splits a file's name at `?`: it gets names of ours, relative to `scratch`
+        let (image_link, root_link) = (scratch.join("image"), scratch.join("root"));
+        for (link, target) in [(&image_link, image), (&root_link, &tree.root)] {
+            match fs::remove_file(link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(run(error)),
+                _ => symlink(target, link).map_err(run)?,
+            }
         }
-    }
 
-    let mut mke2fs = tool("mke2fs", scratch, built)?;
-    mke2fs
-        .args([
-            "-q", "-F", "-t", "ext4", "-m", "0", "-L", "HAUL", "-O", FEATURES,
-        ])
-        .args(["-b", &BLOCK.to_string(), "-I", &INODE.to_string()])
-        .args(["-N", &tree.inodes().to_string(), "-U", &guid.to_string()])
-        .arg("-E")
-        .arg(format!(
-            "offset={},hash_seed={guid},root_owner=0:0,lazy_itable_init=1,nodiscard",
-            extent.start
-        ))
-        .args(["-e", "remount-ro", "image"])
-        .arg((extent.bytes / BLOCK).to_string());
-    let output = mke2fs.output().map_err(|source| Ext4Error::Run {
-        tool: "mke2fs",
-        source,
-    })?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(complaint("mke2fs", &said, extent));
-    }
+        let mut mke2fs = tool("mke2fs", scratch, built)?;
+        mke2fs
+            .args([
+                "-q", "-F", "-t", "ext4", "-m", "0", "-L", "HAUL", "-O", FEATURES,
+            ])
+            .args(["-b", &BLOCK.to_string(), "-I", &INODE.to_string()])
+            .args(["-N", &tree.inodes().to_string(), "-U", &guid.to_string()])
+            .arg("-E")
+            .arg(format!(
+                "offset={},hash_seed={guid},root_owner=0:0,lazy_itable_init=1,nodiscard",
+                extent.start
+            ))
+            .args(["-e", "remount-ro", "image"])
+            .arg((extent.bytes / BLOCK).to_string());
+        let output = mke2fs.output().map_err(|source| Ext4Error::Run {
+            tool: "mke2fs",
+            source,
+        })?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(complaint("mke2fs", &said, extent));
+        }
 
-    let script = scratch.join("script");
-    let file = File::create(&script).map_err(run)?;
-    write_script(BufWriter::new(file), tree).map_err(run)?;
-    copy(extent, tree, built, scratch, progress)
+        let script = scratch.join("script");
+        let file = File::create(&script).map_err(run)?;
+        write_script(BufWriter::new(file), tree).map_err(run)?;
+        copy(extent, tree, built, scratch, progress)
+    }
 }
 
 /// The commands that copy a tree: directories before what is in them, each file by its path on
@@ -423,7 +439,13 @@ mod tests {
         file.set_len(extent.end() + (1 << 20)).unwrap();
         let scratch = directory.join("scratch");
         fs::create_dir_all(&scratch).unwrap();
-        write(&image, extent, tree, GUID, 1_700_000_000, &scratch, &Silent)?;
+        FileSystem {
+            tree,
+            guid: GUID,
+            built: 1_700_000_000,
+            scratch: &scratch,
+        }
+        .write(&image, extent, &Silent)?;
         Ok((image, extent))
     }
 

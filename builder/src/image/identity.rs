@@ -5,7 +5,7 @@ use image_layout::{Digest, partitions::Guids};
 
 /// The build time: `SOURCE_DATE_EPOCH` if that is set, else the newest time that the inputs
 /// record. The clock of this machine is never asked: the same inputs give the same bytes
-/// (docs/decisions/001-build-time.md).
+/// (docs/decisions/005-build-time.md).
 pub(super) fn build_time(
     source_date_epoch: Option<u64>,
     inputs: impl IntoIterator<Item = u64>,

@@ -3,30 +3,35 @@
 //! [`write()`] plans first and writes then: everything that can be wrong with the inputs is found
 //! before the first byte of the image. [`inspect`] reads an image or a stick.
 
+mod boot_files;
 mod boot_menu;
+mod contents;
 mod error;
 mod ext4;
 mod fat;
 mod fat_dots;
 mod gpt;
+mod haul_tree;
 mod identity;
+mod inputs;
 mod inspect;
 mod mounts;
 mod output;
 mod plan;
 mod readme;
 mod request;
+mod space;
 mod staging;
 #[cfg(test)]
 mod testing;
 mod window;
 mod write;
 
-pub use error::ImageError;
-pub use inspect::{
+pub use contents::{
     ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents,
-    inspect,
 };
+pub use error::ImageError;
+pub use inspect::inspect;
 pub use output::Output;
 pub use plan::{Extent, Plan};
 pub use request::{Request, Written};

@@ -98,12 +98,14 @@ fn parse_number(text: &str) -> Option<DeviceNumber> {
     })
 }
 
-/// The mount point of a device: fields 3 and 5 of a line (proc_pid_mountinfo(5)).
-fn mount_point(mountinfo: &str, device: DeviceNumber) -> Option<&str> {
+/// The mount point of a device: fields 3 and 5 of a line (proc_pid_mountinfo(5)). The kernel
+/// writes blanks in octal.
+fn mount_point(mountinfo: &str, device: DeviceNumber) -> Option<String> {
     mountinfo.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(2);
         let number = parse_number(fields.next()?)?;
-        (number == device).then(|| fields.nth(1)).flatten()
+        let place = (number == device).then(|| fields.nth(1)).flatten()?;
+        Some(place.replace("\\040", " "))
     })
 }
 
@@ -156,10 +158,10 @@ mod tests {
     fn a_mounted_device_partition_or_holder_is_found_and_a_free_disk_is_free() {
         let (_root, kernel) = machine();
         let use_of = |major, minor| kernel.use_of(DeviceNumber { major, minor }).unwrap();
-        assert_eq!(use_of(8, 1).unwrap(), "it is mounted at /boot\\040files");
+        assert_eq!(use_of(8, 1).unwrap(), "it is mounted at /boot files");
         assert_eq!(
             use_of(8, 0).unwrap(),
-            "sda1 on it is mounted at /boot\\040files"
+            "sda1 on it is mounted at /boot files"
         );
         assert_eq!(use_of(8, 32).unwrap(), "dm-0 on it is mounted at /home");
         assert_eq!(use_of(8, 16), None);

@@ -152,15 +152,13 @@ impl Output {
                     });
                 }
                 progress.begin(&format!("writing {}", path.display()), Some(bytes));
-                copy_to_device(&file, &device, bytes, progress)
-                    .map_err(ImageError::io("writing", &path))?;
+                copy_to_device(&file, &device, bytes, progress).map_err(deliver(&path))?;
                 progress.end(&format!("wrote {}", path.display()));
                 Ok(())
             }
             Output::Stream { name, mut writer } => {
                 progress.begin(&format!("writing to {}", name.display()), Some(bytes));
-                copy(&mut file, &mut writer, progress)
-                    .map_err(ImageError::io("writing to", &name))?;
+                copy(&mut file, &mut writer, progress).map_err(deliver(&name))?;
                 progress.end(&format!("wrote to {}", name.display()));
                 Ok(())
             }
@@ -174,6 +172,11 @@ fn parent(path: &Path) -> &Path {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     }
+}
+
+fn deliver(path: &Path) -> impl FnOnce(io::Error) -> ImageError {
+    let path = path.to_owned();
+    move |source| ImageError::Deliver { path, source }
 }
 
 fn check_device(path: &Path, rdev: u64) -> Result<(), ImageError> {

@@ -183,15 +183,23 @@ impl Builder<'_> {
         } else {
             (artifact.digest, there.digest)
         };
-        if named != other {
-            self.walker.warnings.add(format!(
-                "{} is in the haul twice; {named} is served by that name, {other} by digest only",
-                artifact.name(),
-            ));
+        if named == other {
+            return;
         }
-        if !stays {
-            taken.insert((artifact, content));
-        }
+        self.walker.warnings.add(format!(
+            "{} is in the haul twice; {named} is served by that name, {other} by digest only",
+            artifact.name(),
+        ));
+        // what lost the name stays: a file is still to be downloaded, an image to be pulled
+        let mut nameless = match stays {
+            true => (artifact, content),
+            false => taken.insert((artifact, content)),
+        };
+        nameless.0.tag = None;
+        let (kind, digest) = (nameless.0.kind, nameless.0.digest);
+        let (host, repository) = (nameless.0.host.clone(), nameless.0.repository.clone());
+        let place = (kind, host, repository, None, Some(digest));
+        self.artifacts.entry(place).or_insert(nameless);
     }
 
     fn finish(mut self) -> Catalog {

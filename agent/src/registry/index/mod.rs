@@ -13,7 +13,7 @@ use image_layout::{Digest, Host, Repository, Tag};
 use super::files::Files;
 use super::referrers::Referrer;
 
-pub(super) use names::{NameError, Scope, TagError};
+pub(super) use names::{NameError, Scope, TagError, as_component};
 
 /// What a haul contains, by every name that clients use.
 ///
@@ -51,10 +51,11 @@ pub(super) struct TaggedRepository {
 }
 
 impl TaggedRepository {
-    /// The name that means this repository and no other: `docker.io/library/nginx`.
+    /// The name that means this repository and no other, as a client can ask for it:
+    /// `docker.io/library/nginx`.
     pub(super) fn full_name(&self) -> String {
         match &self.host {
-            Some(host) => format!("{host}/{}", self.path),
+            Some(host) => format!("{}/{}", names::as_component(host), self.path),
             None => self.path.to_string(),
         }
     }

@@ -5,7 +5,8 @@
 //! - `?ns=HOST` (OCI distribution-spec, "Registry Proxying"; containerd, k3s, rke2, Talos): the
 //!   host is a key of our table and nothing else; an unknown one has no repositories.
 //! - `/v2/HOST/REPOSITORY`, where the first component is a host of the haul (CRI-O, podman,
-//!   people). Wins over a repository without host that begins alike.
+//!   people). Wins over a repository without host that begins alike. Since a repository's name
+//!   can't have a colon, `HOST_PORT` stands for `HOST:PORT`.
 //! - `/v2/REPOSITORY` (Docker, Helm): Docker Hub's repository and Hauler's own of that name; where
 //!   there is neither, every other host's.
 
@@ -16,6 +17,11 @@ use image_layout::reference::DOCKER_HUB;
 use image_layout::{Digest, Host, Repository, Tag};
 
 use super::{Index, TaggedRepository};
+
+/// A host as the first component of a path: `HOST_PORT` where it has a port.
+pub(in crate::registry) fn as_component(host: &Host) -> String {
+    host.as_str().replace(':', "_")
+}
 
 /// A name that means no repository of the haul.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,13 +72,24 @@ impl Index {
         self.hosts.get_key_value(&text.parse::<Host>().ok()?)
     }
 
+    /// The host of the haul that the first component of a path means.
+    fn host_of_component(&self, component: &str) -> Option<&Host> {
+        let with_port = || {
+            let (name, port) = component.rsplit_once('_')?;
+            let number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+            number.then(|| self.host(&format!("{name}:{port}")))?
+        };
+        self.host(component)
+            .or_else(with_port)
+            .map(|(host, _)| host)
+    }
+
     fn scope_of_namespace(&self, name: &str, ns: &str) -> Result<Scope<'_>, NameError> {
         let (host, namespace) = self.host(ns).ok_or(NameError::UnknownNamespace)?;
         // a mirror configured with the host in its path gets both
-        let stripped = name.split_once('/').and_then(|(first, rest)| {
-            let same = self.host(first).is_some_and(|(named, _)| named == host);
-            same.then_some(rest)
-        });
+        let stripped = name
+            .split_once('/')
+            .and_then(|(first, rest)| (self.host_of_component(first)? == host).then_some(rest));
         let found = self
             .repository_of(host, name)
             .or_else(|| self.repository_of(host, stripped?));
@@ -89,7 +106,7 @@ impl Index {
     fn scope_of_path(&self, name: &str) -> Result<Scope<'_>, NameError> {
         let with_host = name
             .split_once('/')
-            .and_then(|(first, rest)| self.repository_of(self.host(first)?.0, rest));
+            .and_then(|(first, rest)| self.repository_of(self.host_of_component(first)?, rest));
         if let Some(repository) = with_host {
             return Ok(Scope {
                 namespace: None,
@@ -99,7 +116,7 @@ impl Index {
         }
         let after_host = name
             .split_once('/')
-            .filter(|(first, _)| self.host(first).is_some())
+            .filter(|(first, _)| self.host_of_component(first).is_some())
             .map_or(name, |(_, rest)| rest);
         let path: Repository = name
             .parse()

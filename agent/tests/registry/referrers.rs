@@ -1,0 +1,98 @@
+//! OCI distribution-spec "Listing Referrers".
+
+use image_layout::Digest;
+use serde_json::{Value, json};
+
+use crate::client::{Answer, get, head};
+use crate::layout::OCI_INDEX;
+use crate::server::serve;
+
+fn digests(answer: &Answer) -> Vec<Digest> {
+    let manifests = answer.json()["manifests"].clone();
+    let digest = |m: &Value| m["digest"].as_str().unwrap().parse().unwrap();
+    manifests.as_array().unwrap().iter().map(digest).collect()
+}
+
+#[test]
+fn referrers_come_from_subjects_and_from_the_fallback_tag() {
+    let served = serve();
+    let written = &served.written;
+    let path = format!("/v2/a.test/shop/db/referrers/{}", written.db_a);
+    let answer = get(served.at, &path);
+    assert_eq!(answer.header("content-type"), Some(OCI_INDEX));
+    assert_eq!(answer.header("oci-filters-applied"), None);
+    assert_eq!(answer.json()["schemaVersion"], 2);
+    assert_eq!(answer.json()["mediaType"], OCI_INDEX);
+    let mut expected = [
+        written.referrer,
+        written.referrer_by_config,
+        written.referrer_by_tag,
+    ];
+    expected.sort();
+    assert_eq!(digests(&answer), expected);
+    for entry in answer.json()["manifests"].as_array().unwrap() {
+        let digest = entry["digest"].as_str().unwrap();
+        let manifest = get(served.at, &format!("/v2/a.test/shop/db/manifests/{digest}"));
+        assert_eq!(manifest.header("content-type"), entry["mediaType"].as_str());
+        assert_eq!(json!(manifest.body.len()), entry["size"]);
+        if digest == written.referrer.to_string() {
+            assert_eq!(entry["annotations"], json!({"made.by": "test"}));
+            assert_eq!(entry["artifactType"], "application/spdx+json");
+        }
+        if digest == written.referrer_by_config.to_string() {
+            assert_eq!(
+                entry["artifactType"],
+                "application/vnd.oci.image.config.v1+json"
+            );
+            assert_eq!(entry.get("annotations"), None);
+        }
+    }
+    // and the tag goes on being served
+    let tag = format!("sha256-{}", written.db_a.hex());
+    let path = format!("/v2/a.test/shop/db/manifests/{tag}");
+    assert_eq!(
+        head(served.at, &path).header("content-type"),
+        Some(OCI_INDEX)
+    );
+}
+
+#[test]
+fn artifact_types_are_filtered_and_several_mean_any() {
+    let served = serve();
+    let written = &served.written;
+    let path = format!("/v2/a.test/shop/db/referrers/{}", written.db_a);
+    let mut both = [written.referrer, written.referrer_by_tag];
+    both.sort();
+    for (query, expected) in [
+        (
+            "?artifactType=application/spdx%2Bjson",
+            &[written.referrer][..],
+        ),
+        (
+            "?artifactType=application/spdx%2Bjson&artifactType=x%2Ffallback",
+            &both,
+        ),
+        ("?artifactType=none", &[]),
+    ] {
+        let answer = get(served.at, &format!("{path}{query}"));
+        assert_eq!(answer.header("oci-filters-applied"), Some("artifactType"));
+        assert_eq!(digests(&answer), expected, "{query}");
+    }
+}
+
+#[test]
+fn what_nothing_refers_to_has_an_empty_index_and_never_404() {
+    let served = serve();
+    let zero = format!("sha256:{}", "0".repeat(64));
+    for digest in [zero, served.written.app.to_string()] {
+        let answer = get(served.at, &format!("/v2/library/app/referrers/{digest}"));
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some(OCI_INDEX));
+        assert_eq!(answer.json()["manifests"], json!([]));
+    }
+    let answer = get(served.at, "/v2/library/app/referrers/sha256:wrong");
+    assert_eq!(
+        (answer.status, answer.code()),
+        (400, "DIGEST_INVALID".into())
+    );
+}

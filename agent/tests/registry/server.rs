@@ -1,0 +1,98 @@
+//! `agent serve` as a child that ends with its test.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::layout::{self, Written};
+
+/// An ended server must be gone within this time.
+const END: Duration = Duration::from_secs(10);
+
+/// A running server; ended when dropped.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    /// The line it said when it listened.
+    pub(crate) said: String,
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Server {
+    pub(crate) fn over(dir: &Path) -> Server {
+        let mut child = command(dir).stderr(Stdio::null()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        out.read_line(&mut said).unwrap();
+        let address = said
+            .split(['/', ' '])
+            .find_map(|word| word.parse().ok())
+            .unwrap_or_else(|| panic!("no address in {said:?}"));
+        Server {
+            address,
+            said,
+            child,
+            out,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Waits for its end; also what else it said.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + END;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let mut rest = String::new();
+                self.out.read_to_string(&mut rest).unwrap();
+                return (status, rest);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server did not end within {END:?}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `agent serve DIR` on a free port.
+pub(crate) fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agent"));
+    command
+        .arg("serve")
+        .arg(dir)
+        .args(["--listen", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// A server over [`layout::write`]'s layout, and what is in it.
+pub(crate) struct Served {
+    pub(crate) at: SocketAddr,
+    pub(crate) written: Written,
+    pub(crate) server: Server,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+/// Writes the layout and serves it: a matter of milliseconds, so each test has its own.
+pub(crate) fn serve() -> Served {
+    let dir = tempfile::tempdir().unwrap();
+    let written = layout::write(dir.path());
+    let server = Server::over(dir.path());
+    Served {
+        at: server.address,
+        written,
+        server,
+        dir,
+    }
+}
