@@ -1,0 +1,42 @@
+//! The agent is one small static file per architecture, as `make` builds it.
+
+use std::fs;
+
+use image_layout::Arch;
+use object::endian::LittleEndian;
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use object::{elf, pod};
+use tests::results::repository;
+
+/// What the agent may weigh: it is in the initramfs and in memory.
+const MOST_BYTES: usize = 6 << 20;
+
+fn agent(arch: Arch) -> Vec<u8> {
+    let target = match arch {
+        Arch::X86_64 => "x86_64-unknown-linux-musl",
+        Arch::Arm64 => "aarch64-unknown-linux-musl",
+    };
+    let path = repository().join("target").join(target).join("release/agent");
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run make", path.display()))
+}
+
+#[test]
+fn the_agent_weighs_at_most_six_mebibytes() {
+    for arch in Arch::ALL {
+        let bytes = agent(arch).len();
+        assert!(bytes <= MOST_BYTES, "{arch}: {bytes} bytes");
+    }
+}
+
+#[test]
+fn the_agent_needs_no_other_file_to_start() {
+    for arch in Arch::ALL {
+        let file = agent(arch);
+        let (header, _) = pod::from_bytes::<elf::FileHeader64<LittleEndian>>(&file).unwrap();
+        assert_eq!(header.e_machine(LittleEndian).0, arch.elf_machine(), "{arch}");
+        let segments = header.program_headers(LittleEndian, file.as_slice()).unwrap();
+        for segment in segments {
+            assert_ne!(segment.p_type(LittleEndian), elf::PT_INTERP, "{arch} has an interpreter");
+        }
+    }
+}
