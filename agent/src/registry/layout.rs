@@ -68,7 +68,7 @@ pub(super) enum LayoutError {
         /// The directory.
         path: PathBuf,
         /// What is wrong.
-        error: CatalogError,
+        error: Box<CatalogError>,
     },
 }
 
@@ -177,7 +177,7 @@ impl Layout {
         })?;
         Catalog::build(&index, self).map_err(|error| LayoutError::Contents {
             path: self.path.clone(),
-            error,
+            error: Box::new(error),
         })
     }
 

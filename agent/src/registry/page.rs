@@ -131,9 +131,9 @@ pub(super) fn answer(registry: &Registry, headers: &HeaderMap) -> Response {
             .tag
             .as_ref()
             .map_or_else(String::new, |tag| format!(" --version {tag}"));
-        let _ = write!(
+        let _ = writeln!(
             body,
-            "<pre>helm pull oci://{address}/{}{version} --plain-http</pre>\n",
+            "<pre>helm pull oci://{address}/{}{version} --plain-http</pre>",
             chart.repository
         );
     }

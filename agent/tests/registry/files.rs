@@ -29,6 +29,8 @@ fn two_files_of_one_name_are_both_to_be_had() {
     let mut expected = served.written.same;
     expected.sort();
     assert_eq!(found, expected);
+    // a file that lost its registry's name to another keeps its own
+    assert_eq!(get(served.at, "/files/SAME.txt").body, b"three");
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn the_status_says_what_is_known() {
     assert!(
         status.stages[0]
             .detail
-            .contains(" images, 1 chart, 4 files")
+            .contains(" images, 1 chart, 5 files")
     );
     assert!(!status.kernel.is_empty() && status.arch.is_some());
 }

@@ -236,6 +236,8 @@ pub(crate) fn write(dir: &Path) -> Written {
     );
     let [_, one] = writer.content("hauler/same.txt:latest", file, "Same.TXT", "one");
     let [_, two] = writer.content("other/same.txt:latest", file, "Same.TXT", "two");
+    // of the same name to Hauler, which writes it in lower case
+    writer.content("hauler/same.txt:latest", file, "SAME.txt", "three");
     let title = "../../etc/passwd\r\nX: y";
     writer.content("hauler/traversal:latest", file, title, "never");
     let title = "sub/<b>\"evil\"&'.html";

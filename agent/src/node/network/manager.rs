@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dhcp::{self, Command, Event, Lease};
 use super::links::{self, Card};
-use super::netlink::{Address, Changes, Netlink, NetlinkError, Route};
+use super::netlink::{Address, Changes, Netlink, NetlinkError};
 use super::plan::{self, Plan, Use};
-use super::{arp, dns, problem, routes};
+use super::{dns, problem, routes};
 use crate::node::status::Reports;
 use crate::node::{Place, etc};
 
@@ -49,51 +49,51 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// The shortest time between two refreshes; changes come in swarms when pods start.
 const REFRESH: Duration = Duration::from_millis(100);
 /// When to try again what the kernel refused.
-const RETRY: Duration = Duration::from_secs(10);
+pub(super) const RETRY: Duration = Duration::from_secs(10);
 
 /// One card and what is known of it.
-struct Known {
+pub(super) struct Known {
     card: Card,
     client: Option<dhcp::Running>,
     lease: Option<Lease>,
     /// Whether the lease is to be put anew, with its new time.
-    renewed: bool,
+    pub(super) renewed: bool,
     /// Whether a server, or its silence to the end of a lease, has decided about the address.
     /// Until then what an earlier run of this process put stays.
-    decided: bool,
+    pub(super) decided: bool,
     /// When a client may be started, after one ended.
     start_at: Instant,
 }
 
 /// What another machine on the cable was found to do.
-struct Conflict {
-    card: String,
-    address: String,
-    other: Mac,
+pub(super) struct Conflict {
+    pub(super) card: String,
+    pub(super) address: String,
+    pub(super) other: Mac,
 }
 
-struct Manager<'a> {
-    plan: &'a Plan,
+pub(super) struct Manager<'a> {
+    pub(super) plan: &'a Plan,
     place: &'a Place,
     patience: Patience,
     store: dhcp::Store,
     reports: &'a mut Reports,
-    netlink: Netlink,
-    cards: BTreeMap<u32, Known>,
+    pub(super) netlink: Netlink,
+    pub(super) cards: BTreeMap<u32, Known>,
     /// The card that is the node's, where one only is used.
-    chosen: Option<u32>,
+    pub(super) chosen: Option<u32>,
     events: mpsc::Sender<(u32, Event)>,
-    conflicts: mpsc::Sender<Conflict>,
+    pub(super) conflicts: mpsc::Sender<Conflict>,
     began: Instant,
     carrier_since: Option<Instant>,
     used_since: Option<Instant>,
     /// Whether the stage ended, and whether well.
-    ended: Option<bool>,
+    pub(super) ended: Option<bool>,
     /// The card that was looked at for conflicts.
-    probed: Option<u32>,
+    pub(super) probed: Option<u32>,
     /// Notices that were given.
     said: Vec<String>,
-    retry_at: Option<Instant>,
+    pub(super) retry_at: Option<Instant>,
 }
 
 /// The stage *network* and all that follows: returns only where the kernel can't be talked to.
@@ -349,105 +349,6 @@ impl Manager<'_> {
         plan::uses(self.plan, None, &leases)
     }
 
-    /// Puts what is missing, takes away what is ours and not wanted. What the kernel refuses is
-    /// said once and tried again later.
-    async fn apply(&mut self, uses: &[Use], addresses: &[Address]) -> Result<(), NetlinkError> {
-        for one in uses {
-            if let Some(mtu) = one.mtu.filter(|mtu| *mtu != one.card.mtu) {
-                let set = self.netlink.set_mtu(one.card.index, mtu).await;
-                self.tolerate(&one.card.name, set);
-            }
-            let there = addresses.iter().any(|address| is_at(address, one));
-            let known = self.cards.get_mut(&one.card.index);
-            let renewed = known.is_some_and(|known| std::mem::take(&mut known.renewed));
-            if !there || renewed {
-                let left = |lease: &Lease| lease.end().saturating_sub(dhcp::uptime());
-                let lifetime = one.lease.as_ref().map(left);
-                let index = one.card.index;
-                let put = self.netlink.put_address(index, one.address, lifetime).await;
-                self.tolerate(&one.card.name, put);
-            }
-            self.probe(one);
-        }
-        for address in addresses {
-            let decided = self.is_decided(address.index);
-            let wanted = uses.iter().any(|one| is_at(address, one));
-            if address.ours && decided && !wanted {
-                let removed = self.netlink.remove_address(address).await;
-                self.tolerate("an address", removed);
-            }
-        }
-        self.apply_routes(uses).await
-    }
-
-    async fn apply_routes(&mut self, uses: &[Use]) -> Result<(), NetlinkError> {
-        let wanted = plan::wanted_routes(uses);
-        let there = self.netlink.routes().await?;
-        for (route, ours) in &there {
-            let kept = wanted.contains(route) || routes::is_nowhere(route);
-            if *ours && !kept && self.is_decided(route.index) {
-                let removed = self.netlink.remove_route(*route).await;
-                self.tolerate("a route", removed);
-            }
-        }
-        for route in &wanted {
-            if !there.iter().any(|(existing, _)| existing == route) {
-                let put = self.netlink.put_route(*route).await;
-                self.tolerate("a route", put);
-            }
-        }
-        let default = |route: &Route| route.is_default();
-        let has_default = wanted.iter().any(default) || there.iter().any(|(r, _)| default(r));
-        if !has_default && (!uses.is_empty() || self.ended.is_some()) {
-            let card = uses.first().map(|one| one.card.index);
-            let put = routes::put_nowhere(&self.netlink, card).await.map(drop);
-            self.tolerate("the default route", put);
-        }
-        Ok(())
-    }
-
-    /// Whether what is ours on this interface may be taken away.
-    fn is_decided(&self, index: u32) -> bool {
-        let fixed = self.plan.address.is_some();
-        self.cards
-            .get(&index)
-            .is_some_and(|known| known.decided || (fixed && self.chosen.is_some()))
-    }
-
-    fn tolerate(&mut self, what: &str, result: Result<(), NetlinkError>) {
-        if let Err(error) = result {
-            self.retry_at = Some(Instant::now() + RETRY);
-            self.say(format!("{what}: {error}"));
-        }
-    }
-
-    /// Looks once whether another machine uses the fixed address; takes a second beside the
-    /// rest.
-    fn probe(&mut self, one: &Use) {
-        let index = one.card.index;
-        if one.lease.is_some() || !one.card.carrier || self.probed == Some(index) {
-            return;
-        }
-        self.probed = Some(index);
-        let (card, address) = (one.card.clone(), one.address);
-        let found = self.conflicts.clone();
-        tokio::spawn(async move {
-            match arp::conflict(index, card.mac, address.address).await {
-                Ok(Some(other)) => {
-                    let conflict = Conflict {
-                        card: card.name,
-                        address: address.to_string(),
-                        other,
-                    };
-                    // the manager is gone only when the process ends
-                    let _ = found.send(conflict).await;
-                }
-                Ok(None) => {}
-                Err(error) => tracing::warn!("{}: looking for {address}: {error}", card.name),
-            }
-        });
-    }
-
     fn write_files(&mut self, uses: &[Use]) {
         let own = uses.first().map(|one| one.address.address);
         let own = own.or(self.ended.map(|_| routes::DUMMY_ADDRESS.address));
@@ -572,19 +473,13 @@ impl Manager<'_> {
     }
 
     /// Gives a notice once.
-    fn say(&mut self, what: String) {
+    pub(super) fn say(&mut self, what: String) {
         const KEPT: usize = 64;
         if self.said.len() < KEPT && !self.said.contains(&what) {
             self.said.push(what.clone());
             self.reports.notice(what);
         }
     }
-}
-
-fn is_at(address: &Address, one: &Use) -> bool {
-    address.index == one.card.index
-        && address.address == IpAddr::from(one.address.address)
-        && address.prefix == one.address.prefix
 }
 
 /// What drivers asked for and did not get, as far as PID 1 has heard.

@@ -1,8 +1,9 @@
 //! The network of a node: cards, addresses, routes, name servers; for as long as it runs.
 //!
-//! [`manager`] brings what the kernel has in line with what `cluster.yaml`, the cables and the
+//! [`manager`] decides and `apply` brings what the kernel has in line with what `cluster.yaml`, the cables and the
 //! DHCP servers say, whenever one of them changes. See `docs/network.md`.
 
+mod apply;
 mod arp;
 mod dhcp;
 mod dns;

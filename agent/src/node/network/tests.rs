@@ -506,3 +506,42 @@ fn others_addresses_and_routes_are_left_alone() {
         );
     });
 }
+
+/// Sends garbage to the client's port of everybody at the far end's cable until told to stop.
+fn flood(far: &Helper, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) {
+    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", far.0.id())).unwrap();
+    std::thread::spawn(move || {
+        nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_broadcast(true).unwrap();
+        let mut packet = vec![0_u8; 1200];
+        let mut byte = 1_u8;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            // a reply's first bytes and cookie, so that it is looked at to its end
+            packet[..4].copy_from_slice(&[2, 1, 6, 0]);
+            packet[236..240].copy_from_slice(&[99, 130, 83, 99]);
+            for place in &mut packet[240..] {
+                byte = byte.wrapping_mul(113).wrapping_add(7);
+                *place = byte;
+            }
+            // until the address is there, the kernel refuses
+            let _ = socket.send_to(&packet, "10.0.0.255:68");
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_garbage_keeps_no_node_from_its_lease() {
+    in_namespace(async || {
+        let root = tempfile::tempdir().unwrap();
+        let server = dhcp_server("eth0", RANGE);
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        flood(&server, stop.clone());
+        let place = place(root.path(), &["eth0"]);
+        let mut node = Running::start(dhcp_plan(), place, Patience::default());
+        let (outcome, words) = node.end().await;
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(outcome, Outcome::Done, "{words}");
+        assert!(node.notices.len() < 20, "{:?}", node.notices);
+    });
+}
