@@ -25,6 +25,9 @@ pub(crate) const CALLED: &str = "haulboot-launch";
 /// Packets and reads taken from one child in one turn of the loop.
 const PACKETS_A_TURN: usize = 64;
 const READS_A_TURN: usize = 16;
+/// Reports a child may send within a while; more are a fault, and would fill console and memory.
+const REPORTS: u32 = 100;
+const WHILE: Duration = Duration::from_secs(10);
 /// Last lines of a child's log, for the screen.
 const TAIL: usize = 3;
 /// File descriptors a child may open; a registry has one for each client and blob.
@@ -138,6 +141,34 @@ struct Child {
     deaths: u32,
     log: Option<BoundedLog>,
     tail: VecDeque<String>,
+    allowance: Allowance,
+}
+
+/// How much a child may still say.
+#[derive(Debug, Default)]
+struct Allowance {
+    since: Uptime,
+    used: u32,
+}
+
+impl Allowance {
+    /// Counts a report. An error is one too many, the first of them with a word about it.
+    fn take(&mut self, now: Uptime, name: &str) -> Result<(), Option<String>> {
+        if now.since(self.since) >= WHILE {
+            *self = Allowance {
+                since: now,
+                used: 0,
+            };
+        }
+        self.used = self.used.saturating_add(1);
+        match self.used {
+            used if used <= REPORTS => Ok(()),
+            used if used == REPORTS + 1 => Err(Some(format!(
+                "{name} says more than is sensible; some of it is left out"
+            ))),
+            _ => Err(None),
+        }
+    }
 }
 
 impl Child {
@@ -150,6 +181,7 @@ impl Child {
             deaths: 0,
             log: BoundedLog::create(spec.name).ok(),
             tail: VecDeque::new(),
+            allowance: Allowance::default(),
         }
     }
 
@@ -199,6 +231,10 @@ impl Child {
             match recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => running.report = None,
                 Ok((length, _)) => {
+                    if let Err(word) = self.allowance.take(Uptime::now(), self.spec.name) {
+                        events.extend(word.map(|text| Event::Report(Report::Notice(text))));
+                        continue;
+                    }
                     let packet = buffer.get(..length).unwrap_or_default();
                     match serde_json::from_slice::<Report>(packet) {
                         Ok(report) if self.spec.may_say(&report) => {
@@ -420,6 +456,24 @@ mod tests {
     use image_layout::status::{NodeStatus, Outcome};
 
     use super::*;
+
+    #[test]
+    fn a_child_that_says_too_much_is_cut_short_and_that_is_said_once() {
+        let mut allowance = Allowance::default();
+        let now = Uptime::from_seconds(100.0);
+        let taken: Vec<_> = (0..REPORTS + 50)
+            .map(|_| allowance.take(now, "node"))
+            .collect();
+        assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 100);
+        assert_eq!(
+            taken
+                .iter()
+                .filter(|taken| matches!(taken, Err(Some(_))))
+                .count(),
+            1
+        );
+        assert!(allowance.take(Uptime::from_seconds(110.0), "node").is_ok());
+    }
 
     #[test]
     fn a_child_is_believed_about_its_own_stages_only() {

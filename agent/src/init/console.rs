@@ -24,7 +24,7 @@ pub(super) fn named(command_line: &str) -> Vec<String> {
         };
         let name = value.split(',').next().unwrap_or_default();
         let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
-        if plain && name.starts_with("tty") || name.starts_with("hvc") && plain {
+        if plain && (name.starts_with("tty") || name.starts_with("hvc")) {
             names.push(name.to_owned());
         }
     }

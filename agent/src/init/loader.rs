@@ -94,7 +94,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn say(said: &Said) {
     if let Ok(json) = serde_json::to_string(said) {
-        println!("{json}");
+        // nobody listens any more when PID 1 has started itself anew; println! would panic then
+        let _ = writeln!(io::stdout(), "{json}");
     }
 }
 

@@ -58,5 +58,7 @@ pub(crate) fn helper_main(name: &str) -> Option<ExitCode> {
     // PID 1 takes its signals through a descriptor and blocks them; a child inherits that, and
     // would be deaf to SIGTERM
     let _ = nix::sys::signal::SigSet::all().thread_unblock();
+    // nor is it to be the last that is killed for lack of memory
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     Some(main())
 }

@@ -139,18 +139,22 @@ impl Index {
             return vec![asked];
         }
         let mut found: Vec<String> = self.exact.get(&asked).cloned().unwrap_or_default();
-        for &length in &self.prefix_lengths {
-            let Some(aliases) = asked.get(..length).and_then(|key| self.patterns.get(key)) else {
-                continue;
-            };
-            let fitting = aliases
-                .iter()
-                .filter(|(pattern, _)| glob::matches(pattern, &asked));
-            found.extend(fitting.map(|(_, module)| module.clone()));
-        }
+        let fitting = self
+            .candidates(&asked)
+            .filter(|(pattern, _)| glob::matches(pattern, &asked));
+        found.extend(fitting.map(|(_, module)| module.clone()));
         let mut seen = HashSet::new();
         found.retain(|module| seen.insert(module.clone()));
         found
+    }
+
+    /// The patterns whose literal beginning fits: few of many, so that a look-up is cheap.
+    fn candidates(&self, asked: &str) -> impl Iterator<Item = &(String, String)> {
+        let aliases = |&length: &usize| {
+            let key = asked.get(..length)?;
+            self.patterns.get(key)
+        };
+        self.prefix_lengths.iter().filter_map(aliases).flatten()
     }
 
     /// The file of a module, relative to the directory of the modules.
@@ -304,13 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn thirty_thousand_aliases_and_a_thousand_devices_take_well_under_a_second() {
+    fn of_thirty_thousand_aliases_a_look_up_tries_only_those_of_the_same_beginning() {
         let mut text = String::new();
         for i in 0..30_000 {
+            let vendor = i % 97;
             text.push_str(&format!(
-                "alias pci:v{:08X}d{i:08X}sv*sd*bc*sc*i* module_{}\n",
-                i % 97,
-                i % 500
+                "alias pci:v{vendor:08X}d{i:08X}sv*sd*bc*sc*i* module_{i}\n"
             ));
         }
         for i in 0..500 {
@@ -320,15 +323,11 @@ mod tests {
         }
         let mut index = Index::default();
         index.add_alias(&text);
-        let start = std::time::Instant::now();
-        let mut found = 0;
-        for i in 0..1000 {
-            found += index
-                .resolve(&format!("pci:v{:08X}d{i:08X}sv0sd0bc0sc0i0", i % 97))
-                .len();
-            found += index.resolve("usb:v1p2d3dc0dsc0dp0ic08isc6ip50in0").len();
-        }
-        assert_eq!(found, 2000);
-        assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
+        let pci = format!("pci:v{:08X}d{:08X}sv0sd0bc0sc0i0", 1234 % 97, 1234);
+        assert_eq!(index.candidates(&pci).count(), 1);
+        assert_eq!(index.resolve(&pci), ["module_1234"]);
+        let usb = "usb:v1p2d3dc0dsc0dp0ic08isc6ip50in0";
+        assert_eq!(index.candidates(usb).count(), 500);
+        assert_eq!(index.resolve(usb), ["class_8"]);
     }
 }
