@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use image_layout::cluster::{self, Cluster, ClusterError};
+use image_layout::cluster::{self, Cluster, ClusterError, Place};
 use image_layout::limits;
 use image_layout::paths::config::CLUSTER_YAML_NAMES;
 use image_layout::status::Problem;
@@ -33,7 +33,7 @@ pub(super) enum ConfigError {
         similar: Vec<String>,
     },
     /// The file can't be read.
-    #[error("{name} on the drive HAULCFG can't be read: {source}")]
+    #[error("the configuration {name} on the drive HAULCFG can't be read: {source}")]
     Unreadable {
         /// Its name.
         name: String,
@@ -41,7 +41,7 @@ pub(super) enum ConfigError {
         source: io::Error,
     },
     /// The file is wrong.
-    #[error("{name} is wrong: {source}")]
+    #[error("the configuration {name} is wrong: {source}")]
     Wrong {
         /// Its name.
         name: String,
@@ -51,6 +51,19 @@ pub(super) enum ConfigError {
 }
 
 impl ConfigError {
+    /// A few words for the line of the stage; the screen has the rest.
+    pub(super) fn short(&self) -> String {
+        match self {
+            ConfigError::Wrong { name, source } => match place(source) {
+                Some(place) => format!("{name} is wrong ({place})"),
+                None => format!("{name} is wrong"),
+            },
+            ConfigError::Unreadable { name, .. } => format!("{name} can't be read"),
+            ConfigError::NoFile { .. } => "no cluster.yaml".to_owned(),
+            ConfigError::NoDrive(_) => "no drive HAULCFG".to_owned(),
+        }
+    }
+
     /// The screen for the person in front of the machine.
     pub(super) fn problem(&self) -> Problem {
         let mend = match self {
@@ -71,12 +84,7 @@ impl ConfigError {
                  delete it there and copy it back; or write the stick again."
             ),
             ConfigError::Wrong { name, source } => {
-                let place = match source {
-                    ClusterError::Syntax { place, .. } | ClusterError::Value { place, .. } => {
-                        place.map_or(String::new(), |place| format!(", {place}"))
-                    }
-                    _ => String::new(),
-                };
+                let place = place(source).map_or(String::new(), |place| format!(", {place}"));
                 format!(
                     "Put the stick into any computer, open {name} on the drive HAULCFG{place}, \
                      mend it, save it and boot again."
@@ -87,6 +95,13 @@ impl ConfigError {
             what: format!("{}.", upper_first(&self.to_string())),
             mend,
         }
+    }
+}
+
+fn place(error: &ClusterError) -> Option<Place> {
+    match error {
+        ClusterError::Syntax { place, .. } | ClusterError::Value { place, .. } => *place,
+        _ => None,
     }
 }
 
@@ -230,7 +245,7 @@ mod tests {
         assert!(
             problem
                 .what
-                .starts_with("Cluster.yaml is wrong: line 2, column 1: "),
+                .starts_with("The configuration cluster.yaml is wrong: line 2, column 1: "),
             "{}",
             problem.what
         );

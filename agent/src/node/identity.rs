@@ -46,7 +46,7 @@ pub(super) async fn identify(
             }
             cluster = Some(read);
         }
-        Err(error) => problem = Some((error.to_string(), error.problem())),
+        Err(error) => problem = Some((error.short(), error.problem())),
     }
     let (machine, cards) = settle(place, args, cluster.as_ref(), netlink, changes, reports).await?;
     let assignment = match &cluster {
