@@ -201,4 +201,28 @@ mod tests {
         // and file of manifest, configuration and layer.
         assert_eq!(seen, 2 * (1 + 2 * 3) + 2 * 3);
     }
+
+    #[test]
+    fn the_haul_catalogues_as_two_images_a_chart_and_a_file() {
+        use builder::progress::Silent;
+
+        let scratch = tempfile::tempdir().unwrap();
+        let haul = scratch.path().join("demo.tar.zst");
+        let digests = write(&programs(), std::fs::File::create(&haul).unwrap()).unwrap();
+        let loaded = builder::haul::load(&[haul], &scratch.path().join("layout"), &Silent).unwrap();
+        let names: BTreeMap<String, Digest> = loaded
+            .catalog
+            .artifacts
+            .iter()
+            .map(|artifact| (artifact.name(), artifact.digest))
+            .collect();
+        let expected = BTreeMap::from([
+            (HELLO.to_owned(), digests.hello),
+            (WEB.to_owned(), digests.web),
+            ("hauler/hello-world:0.1.0".to_owned(), digests.chart),
+            ("hauler/welcome.txt:latest".to_owned(), digests.file),
+        ]);
+        assert_eq!(names, expected);
+        assert!(loaded.catalog.warnings.is_empty());
+    }
 }

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 fn summary(demo: &Demo, shown: &Shown) {
     println!("\n==== Shown, on {}", demo.arch);
     println!(
-        "     registry ready {:.1} s after the kernel's start, nothing unpacked or written",
+        "     registry ready {:.1} s after the kernel's start, nothing written to the stick",
         shown.registry_after
     );
     if let Some((name, digest)) = &shown.pulled {
