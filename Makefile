@@ -22,6 +22,10 @@ INPUTS = $(addprefix --haul ,$(HAUL)) $(addprefix --k3s ,$(K3S)) $(addprefix --c
 
 STEP = @scripts/step.sh
 
+# The agent lies in the initramfs and in memory: built for size (at most 6 MiB), the builder for
+# speed. Cargo has one release profile for both, so what differs comes by its environment.
+SMALL = CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_OPT_LEVEL=s
+
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -83,7 +87,7 @@ agents: $(foreach a,$(BOTH),$(call agent,$(a)))
 # Per architecture: the programs that run on the node, the packages it boots from, the boot pack.
 define PER_ARCH
 $(call agent,$(1)): FORCE
-	$$(STEP) agent-$(1) 'agent for $(1)' $$(CARGO) build --release -p agent --target $(MUSL_$(1))
+	$$(STEP) agent-$(1) 'agent for $(1)' env $$(SMALL) $$(CARGO) build --release -p agent --target $(MUSL_$(1))
 
 $(call hello,$(1)): FORCE
 	$$(STEP) hello-$(1) 'demonstration: program of its images for $(1)' \
