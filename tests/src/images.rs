@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::clients::run;
 use crate::results::{repository, target};
-use crate::served::archive;
+use crate::served::archives;
 
 /// What goes onto an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -118,7 +118,9 @@ pub fn image(recipe: &Recipe) -> Result<PathBuf> {
         command.args(["--arch", arch.name()]);
     }
     for haul in &recipe.hauls {
-        command.arg("--haul").arg(archive(haul)?);
+        for archive in archives(haul)? {
+            command.arg("--haul").arg(archive);
+        }
     }
     command.arg("-o").arg(&path);
     if std::env::var_os("HAULBOOT_BOOT_PACKS").is_none() {

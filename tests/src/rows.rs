@@ -314,7 +314,9 @@ mod tests {
         for row in &rows {
             assert!(!row.steps.is_empty(), "{} checks nothing", row.name);
             for haul in &row.hauls {
-                crate::served::archive(haul).unwrap();
+                if haul != crate::served::FILLER {
+                    crate::fixtures::load(haul).unwrap();
+                }
             }
         }
     }

@@ -183,22 +183,16 @@ impl<'a> Run<'a> {
     }
 
     fn helm_pull_all(&self) -> Result<()> {
+        ensure!(!self.served.charts.is_empty(), "the hauls have no charts");
         let registry = self.vm.registry()?;
-        let mut pulled = 0;
-        for (file, digest) in &self.served.files {
-            let chart = self.served.tags.iter().find(|(repository, tag, _)| {
-                repository
-                    .strip_prefix("hauler/")
-                    // Tags can't have the + of a version; Helm writes _, Hauler -.
-                    .is_some_and(|name| *file.replace('+', "-") == format!("{name}-{tag}.tgz"))
-            });
-            if let Some((repository, tag, _)) = chart {
-                let arrived = helm(registry, repository, tag)?;
-                ensure!(arrived == *digest, "{repository} arrived as {arrived}");
-                pulled += 1;
-            }
+        for chart in &self.served.charts {
+            let arrived = helm(registry, &chart.repository, &chart.tag)?;
+            ensure!(
+                arrived == chart.digest,
+                "{} arrived as {arrived}",
+                chart.repository
+            );
         }
-        ensure!(pulled > 0, "the hauls have no charts");
         Ok(())
     }
 

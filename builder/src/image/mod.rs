@@ -35,4 +35,5 @@ pub use inspect::inspect;
 pub use output::Output;
 pub use plan::{Extent, Plan};
 pub use request::{Request, Written};
+pub use window::Window;
 pub use write::write;

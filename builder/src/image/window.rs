@@ -10,14 +10,15 @@ use super::plan::Extent;
 /// Reads and writes `extent` of a file and nothing outside of it. Has a position of its own, so
 /// that several windows of one file don't disturb each other.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub struct Window {
     file: Arc<File>,
     extent: Extent,
     position: u64,
 }
 
 impl Window {
-    pub(super) fn new(file: Arc<File>, extent: Extent) -> Window {
+    /// The bytes `extent` of `file`, from the first one on.
+    pub fn new(file: Arc<File>, extent: Extent) -> Window {
         Window {
             file,
             extent,

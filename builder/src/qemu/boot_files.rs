@@ -1,8 +1,9 @@
 //! Kernel, initramfs and command line of an image, read from its ESP.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use gpt::disk::LogicalBlockSize;
 use image_layout::Arch;
@@ -10,6 +11,7 @@ use image_layout::partitions::Partition;
 use image_layout::paths::esp;
 
 use super::QemuError;
+use crate::image::{Extent, Window};
 
 /// No file on an ESP is larger: kernels have 10 to 15 MB, an initramfs less than 100.
 const FILE_BYTES: u64 = 512 << 20;
@@ -84,7 +86,7 @@ pub fn with_partition<T>(
     image: &Path,
     partition: Partition,
     writable: bool,
-    work: impl FnOnce(fatfs::FileSystem<Slice>) -> Result<T, QemuError>,
+    work: impl FnOnce(fatfs::FileSystem<Window>) -> Result<T, QemuError>,
 ) -> Result<T, QemuError> {
     let read = |source| QemuError::Read {
         path: image.to_owned(),
@@ -95,19 +97,13 @@ pub fn with_partition<T>(
         .write(writable)
         .open(image)
         .map_err(read)?;
-    let (start, length) = locate(image, partition)?;
-    let slice = Slice {
-        file,
-        start,
-        length,
-        position: 0,
-    };
-    let fs = fatfs::FileSystem::new(slice, fatfs::FsOptions::new()).map_err(read)?;
+    let window = Window::new(Arc::new(file), locate(image, partition)?);
+    let fs = fatfs::FileSystem::new(window, fatfs::FsOptions::new()).map_err(read)?;
     work(fs)
 }
 
-/// Offset and length in bytes of a partition, found by its type and name.
-fn locate(image: &Path, partition: Partition) -> Result<(u64, u64), QemuError> {
+/// Where a partition lies, found by its name.
+fn locate(image: &Path, partition: Partition) -> Result<Extent, QemuError> {
     let disk = gpt::GptConfig::new()
         .writable(false)
         .logical_block_size(LogicalBlockSize::Lb512)
@@ -121,7 +117,12 @@ fn locate(image: &Path, partition: Partition) -> Result<(u64, u64), QemuError> {
     disk.partitions()
         .values()
         .find(|entry| entry.name == partition.name())
-        .and_then(|entry| Some((entry.bytes_start(size).ok()?, entry.bytes_len(size).ok()?)))
+        .and_then(|entry| {
+            Some(Extent {
+                start: entry.bytes_start(size).ok()?,
+                bytes: entry.bytes_len(size).ok()?,
+            })
+        })
         .ok_or(QemuError::NoPartition {
             path: image.to_owned(),
             name: partition.name(),
@@ -131,7 +132,7 @@ fn locate(image: &Path, partition: Partition) -> Result<(u64, u64), QemuError> {
 /// The entry that boots without a choice: the one `loader.conf` names, else the first by name.
 fn default_entry(
     image: &Path,
-    fs: &fatfs::FileSystem<Slice>,
+    fs: &fatfs::FileSystem<Window>,
     arch: Arch,
 ) -> Result<(String, String), QemuError> {
     let error = |file: &str, why: String| QemuError::BootFile {
@@ -212,7 +213,7 @@ impl Entry {
 
 fn read(
     image: &Path,
-    fs: &fatfs::FileSystem<Slice>,
+    fs: &fatfs::FileSystem<Window>,
     path: &str,
     bound: u64,
 ) -> Result<Vec<u8>, QemuError> {
@@ -233,66 +234,6 @@ fn read(
         return Err(error(format!("it has more than {bound} bytes")));
     }
     Ok(contents)
-}
-
-/// The bytes of one partition of a disk.
-#[derive(Debug)]
-pub struct Slice {
-    file: File,
-    start: u64,
-    length: u64,
-    position: u64,
-}
-
-impl Slice {
-    fn bounded(&self, wanted: usize) -> usize {
-        let left = self.length.saturating_sub(self.position);
-        usize::try_from(left).map_or(wanted, |left| wanted.min(left))
-    }
-}
-
-impl Read for Slice {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let wanted = self.bounded(buffer.len());
-        let Some(buffer) = buffer.get_mut(..wanted) else {
-            return Ok(0);
-        };
-        let read = self.file.read_at(buffer, self.start + self.position)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-}
-
-impl Write for Slice {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let wanted = self.bounded(buffer.len());
-        let Some(buffer) = buffer.get(..wanted) else {
-            return Ok(0);
-        };
-        let written = self.file.write_at(buffer, self.start + self.position)?;
-        self.position += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for Slice {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.length.checked_add_signed(by),
-        };
-        self.position = position.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "seek before the beginning")
-        })?;
-        Ok(self.position)
-    }
 }
 
 #[cfg(test)]
