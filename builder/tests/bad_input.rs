@@ -173,8 +173,7 @@ fn a_boot_pack_that_is_not_there_is_asked_for() {
     let elsewhere = tempfile::tempdir().unwrap();
     let builder = elsewhere.path().join("builder");
     fs::copy(assert_cmd::cargo::cargo_bin!("builder"), &builder).unwrap();
-    let mut command =
-        workshop.run_as(&builder, &["--haul", &fixture(HAUL), "--arch", "arm64"]);
+    let mut command = workshop.builder_at(&builder, &["--haul", &fixture(HAUL), "--arch", "arm64"]);
     check(
         &workshop::said(&mut command),
         1,

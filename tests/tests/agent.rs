@@ -16,7 +16,10 @@ fn agent(arch: Arch) -> Vec<u8> {
         Arch::X86_64 => "x86_64-unknown-linux-musl",
         Arch::Arm64 => "aarch64-unknown-linux-musl",
     };
-    let path = repository().join("target").join(target).join("release/agent");
+    let path = repository()
+        .join("target")
+        .join(target)
+        .join("release/agent");
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run make", path.display()))
 }
 
@@ -33,10 +36,20 @@ fn the_agent_needs_no_other_file_to_start() {
     for arch in Arch::ALL {
         let file = agent(arch);
         let (header, _) = pod::from_bytes::<elf::FileHeader64<LittleEndian>>(&file).unwrap();
-        assert_eq!(header.e_machine(LittleEndian).0, arch.elf_machine(), "{arch}");
-        let segments = header.program_headers(LittleEndian, file.as_slice()).unwrap();
+        assert_eq!(
+            header.e_machine(LittleEndian).0,
+            arch.elf_machine(),
+            "{arch}"
+        );
+        let segments = header
+            .program_headers(LittleEndian, file.as_slice())
+            .unwrap();
         for segment in segments {
-            assert_ne!(segment.p_type(LittleEndian), elf::PT_INTERP, "{arch} has an interpreter");
+            assert_ne!(
+                segment.p_type(LittleEndian),
+                elf::PT_INTERP,
+                "{arch} has an interpreter"
+            );
         }
     }
 }

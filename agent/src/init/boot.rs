@@ -402,7 +402,7 @@ impl Boot {
                         "The partition HAUL ({}) of {} can't be mounted: {why}.",
                         stick.haul, stick.description
                     ),
-                    "Check the stick with builder verify, and write it again if it is damaged. \
+                    "Write the stick anew, or take another one if it happens again. \
                      Pulled out and plugged in again it is tried again.",
                 );
                 self.rejected = Some((stick.disk, now.after(REJECTED)));

@@ -1,7 +1,8 @@
 //! Finding and keeping `cluster.yaml`.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use image_layout::cluster::{self, Cluster, ClusterError, Place};
@@ -167,9 +168,12 @@ fn find(dir: &Path) -> Result<Candidate, ConfigError> {
     }
 }
 
+/// Keeps a copy for this boot that only root reads: the file may hold a token.
 fn keep(copy: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = copy.with_extension("new");
-    fs::write(&new, bytes)?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&new)?.write_all(bytes)?;
     fs::rename(&new, copy)
 }
 

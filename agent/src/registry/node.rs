@@ -1,6 +1,6 @@
 //! The registry as PID 1's child on a node.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -80,12 +80,7 @@ fn run(reports: &Reports) -> Result<(), Problem> {
             let bound = listener
                 .local_addr()
                 .map_or_else(|_| PORT.to_string(), |address| address.to_string());
-            let mut at: Vec<String> = addresses()
-                .iter()
-                .map(|address| format!("http://{}", SocketAddr::new(*address, PORT)))
-                .collect();
-            at.push(bound);
-            format!("{contents} at {}", at.join(", "))
+            format!("{contents}, listening on {bound}")
         };
         match indexed {
             Ok(contents) => reports.end(Outcome::Done, detail(&contents), None),
@@ -123,8 +118,8 @@ fn index(view: &View, status: StatusSource) -> (Registry, Result<String, Problem
         Err(error) => {
             let what = format!("The haul on this stick can't be served: {error}.");
             let problem = Problem {
-                mend: "Check the image with `builder verify IMAGE` and write the stick anew. The \
-                       node's state is at /status on this port meanwhile."
+                mend: "Write the stick anew; if it happens again, take another stick, or build \
+                       the image anew. The node's state is at /status on this port meanwhile."
                     .to_owned(),
                 what: what.clone(),
             };
@@ -142,25 +137,4 @@ async fn listen() -> std::io::Result<TcpListener> {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await
         }
     }
-}
-
-/// This machine's addresses that others can use, for the line on the console.
-fn addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
-        return Vec::new();
-    };
-    let mut addresses: Vec<IpAddr> = interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
-        })
-        .filter(|address| match address {
-            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
-            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-        })
-        .collect();
-    addresses.sort();
-    addresses.dedup();
-    addresses
 }

@@ -51,11 +51,11 @@ impl Workshop {
 
     /// The builder, in this directory, with these boot packs and nothing of the host's.
     pub fn builder(&self, arguments: &[&str]) -> Command {
-        self.run_as(assert_cmd::cargo::cargo_bin!("builder"), arguments)
+        self.builder_at(assert_cmd::cargo::cargo_bin!("builder"), arguments)
     }
 
     /// The same by another copy of the program.
-    pub fn run_as(&self, program: &Path, arguments: &[&str]) -> Command {
+    pub fn builder_at(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(self.directory.path())

@@ -19,7 +19,7 @@ pub(super) fn validate(cluster: &Cluster, text: &str) -> Result<(), ClusterError
         return Err(document.wrong("kind", &cluster.kind, 1, message));
     }
     document.name("name", &cluster.name)?;
-    document.nodes(&cluster.nodes)?;
+    document.nodes(&cluster.nodes, cluster.network.dhcp)?;
     if cluster.unmatched.role == Role::Server && !cluster.nodes.is_empty() {
         let message = "a machine that matches no node can be an agent or a registry; \
                        a server needs a name: list it under nodes:";
@@ -51,7 +51,8 @@ struct Document<'a> {
 }
 
 impl Document<'_> {
-    fn nodes(&self, nodes: &[Node]) -> Result<(), ClusterError> {
+    /// `dhcp` is what holds for nodes that say nothing of it themselves.
+    fn nodes(&self, nodes: &[Node], dhcp: Option<bool>) -> Result<(), ClusterError> {
         for (i, node) in nodes.iter().enumerate() {
             self.name(&format!("nodes[{i}].name"), &node.name)?;
             if let Match::Properties(properties) = &node.matches {
@@ -86,7 +87,7 @@ impl Document<'_> {
                 let message = "has an address and dhcp: true; remove one of them";
                 return Err(self.wrong(&format!("nodes[{i}]"), "dhcp", 1, message.to_owned()));
             }
-            if node.address.is_none() && node.network.dhcp == Some(false) {
+            if node.address.is_none() && node.network.dhcp.or(dhcp) == Some(false) {
                 let message = "has neither an address nor dhcp";
                 return Err(self.wrong(&format!("nodes[{i}]"), &node.name, 1, message.to_owned()));
             }
@@ -243,6 +244,10 @@ mod tests {
             (
                 "nodes: [{name: a, match: any, role: agent, address: 10.0.0.2/24, network: {gateway: 10.1.0.1}}]",
                 "10.1.0.1 is not in the network of 10.0.0.2/24",
+            ),
+            (
+                "network: {dhcp: false}\nnodes: [{name: a, match: any, role: agent}]",
+                "neither an address nor dhcp",
             ),
             ("manifests: [../secret]", "beside cluster.yaml"),
         ] {
