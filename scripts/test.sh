@@ -34,7 +34,12 @@ summarise='
         name = program " (" path ")"
     }
     /^ *Doc-tests / { name = $0; sub(/^ *Doc-tests /, "", name); name = name " (examples in its documentation)" }
-    /^test .* \.\.\. FAILED$/ { failures = failures "    " $2 "\n" }
+    /^test .* \.\.\. FAILED$/ {
+        # Names of boots are sentences, padded to one width.
+        failed_test = $0
+        sub(/^test /, "", failed_test); sub(/ *\.\.\. FAILED$/, "", failed_test)
+        failures = failures "    " failed_test "\n"
+    }
     /^test result: / {
         passed += $4; failed += $6; ignored += $8; programs++
         if ($4 + $6 + $8 > 0) line(name, $4 " passed" ($6 ? ", " $6 " FAILED" : "") ($8 ? ", " $8 " not asked for" : ""))
