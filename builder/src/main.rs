@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use builder::cli::Cli;
 use builder::commands;
 use clap::Parser as _;
+use image_layout::text::is_harmless;
 
 /// 0 done, 1 failed, 2 wrong usage (clap exits with it by itself).
 fn main() -> ExitCode {
@@ -12,13 +13,26 @@ fn main() -> ExitCode {
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            eprintln!("error: {}", harmless(&chain(&error)));
             if let Some(help) = commands::help(&error) {
-                eprintln!("  help: {help}");
+                eprintln!("  help: {}", harmless(&help));
             }
             ExitCode::from(commands::exit_code(&error))
         }
     }
+}
+
+/// Names of files and what archives say go to a terminal here: nothing that it would act upon.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmless(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+    }
+    shown
 }
 
 /// What failed and why, in one line; a cause that its effect repeats is left out.

@@ -166,6 +166,45 @@ fn places_that_can_take_no_image_are_refused() {
 }
 
 #[test]
+fn no_input_is_overwritten_by_the_image_not_even_through_a_link_or_as_a_chunk() {
+    let workshop = Workshop::new();
+    let haul = fs::read(fixture(HAUL)).unwrap();
+    workshop.write("haul.tar.zst", &haul);
+    let (first, second) = haul.split_at(haul.len() / 2);
+    workshop.write("parts.tar.zst.001", first);
+    workshop.write("parts.tar.zst.002", second);
+    workshop.write("cluster.yaml", b"unread");
+    std::os::unix::fs::symlink("haul.tar.zst", workshop.path("link")).unwrap();
+    let before = workshop.left();
+    for (given, output) in [
+        (&["--haul", "haul.tar.zst"][..], "haul.tar.zst"),
+        (&["--haul", "haul.tar.zst"], "link"),
+        (&["--haul", "parts.tar.zst.001"], "parts.tar.zst.002"),
+        (
+            &["--haul", "haul.tar.zst", "--config", "cluster.yaml"],
+            "cluster.yaml",
+        ),
+    ] {
+        let arguments = [given, &["--arch", "x86_64", "-o", output]].concat();
+        check(&workshop.run(&arguments), 1, &["it is one of the inputs"]);
+        assert_eq!(workshop.left(), before);
+        assert_eq!(fs::read(workshop.path("haul.tar.zst")).unwrap(), haul);
+        assert_eq!(
+            fs::read(workshop.path("parts.tar.zst.002")).unwrap(),
+            second
+        );
+    }
+}
+
+#[test]
+fn control_characters_in_names_do_not_reach_the_terminal() {
+    let workshop = Workshop::new();
+    let said = workshop.run(&["--haul", "no\nsuch\x1b[31m.tar.zst", "--arch", "x86_64"]);
+    check(&said, 1, &["no\\u{a}such\\u{1b}[31m.tar.zst"]);
+    assert!(!said.stderr.contains('\x1b'), "{}", said.stderr);
+}
+
+#[test]
 fn a_boot_pack_that_is_not_there_is_asked_for() {
     let workshop = Workshop::new();
     fs::remove_file(workshop.path("packs/arm64.bootpack")).unwrap();

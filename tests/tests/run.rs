@@ -59,7 +59,10 @@ fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
     let (sender, lines) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(screen).split(b'\n').map_while(Result::ok) {
-            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+            if sender
+                .send(String::from_utf8_lossy(&line).into_owned())
+                .is_err()
+            {
                 return;
             }
         }

@@ -5,6 +5,7 @@
 //! Nothing here waits: each function deals with one thing that happened, and what may never happen
 //! has a deadline.
 
+use std::path::Path;
 use std::time::Duration;
 
 use image_layout::Arch;
@@ -155,16 +156,12 @@ impl Boot {
     pub(super) fn tick(&mut self, machine: &mut Machine, now: Uptime) {
         match self.phase {
             Phase::Early { until } if until <= now => {
-                machine
-                    .reporter
-                    .notice("drivers take long to start; going on without some");
+                leave_slow_drivers(machine);
                 self.enter_media(machine, 0);
             }
             Phase::Media if self.progress <= now => self.media_progress(machine, now),
             Phase::Root { until, .. } if until <= now => {
-                machine
-                    .reporter
-                    .notice("drivers take long to start; going on without some");
+                leave_slow_drivers(machine);
                 self.end_root(machine);
             }
             Phase::Node { until } if until <= now => {
@@ -592,7 +589,7 @@ impl Boot {
             last.insert_str(0, " It last said:\n");
         }
         for &stage in stages {
-            if machine.reporter.outcome(stage).is_some() {
+            if machine.reporter.outcome(stage) == Some(StageOutcome::Failed) {
                 continue;
             }
             machine.reporter.failed(
@@ -642,9 +639,55 @@ impl Boot {
     }
 }
 
+/// Goes on without drivers that do not get ready, and says which.
+fn leave_slow_drivers(machine: &mut Machine) {
+    let slow = loading_modules(Path::new("/sys/module")).join(", ");
+    let which = if slow.is_empty() { "some" } else { &slow };
+    machine.reporter.notice(&format!(
+        "drivers take long to start; going on without {which}"
+    ));
+    if let Err(error) = machine.loader.replace() {
+        let text = format!("starting the process that loads drivers: {error}");
+        machine.reporter.notice(&text);
+    }
+}
+
+/// Modules whose initialisation has not ended (kernel: `module_init_state`, "coming").
+fn loading_modules(modules: &Path) -> Vec<String> {
+    let is_coming = |path: &Path| {
+        std::fs::read_to_string(path.join("initstate")).is_ok_and(|state| state.trim() == "coming")
+    };
+    let directories = std::fs::read_dir(modules).into_iter().flatten().flatten();
+    let mut coming: Vec<String> = directories
+        .filter(|entry| is_coming(&entry.path()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    coming.sort();
+    coming
+}
+
 /// For people: `x86_64, kernel 6.12.1`.
 fn machine_name() -> String {
     let kernel = rustix::system::uname();
     let release = kernel.release().to_string_lossy().into_owned();
     format!("{}, kernel {release}", Arch::current())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn modules_that_are_being_loaded_are_named_and_others_are_not() {
+        let modules = tempfile::tempdir().unwrap();
+        for (name, state) in [("megaraid_sas", "coming\n"), ("ext4", "live\n")] {
+            std::fs::create_dir(modules.path().join(name)).unwrap();
+            std::fs::write(modules.path().join(name).join("initstate"), state).unwrap();
+        }
+        std::fs::create_dir(modules.path().join("built_in")).unwrap();
+        assert_eq!(loading_modules(modules.path()), ["megaraid_sas"]);
+        assert!(loading_modules(Path::new("/nonexistent")).is_empty());
+    }
 }

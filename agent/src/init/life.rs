@@ -90,11 +90,8 @@ fn begin(began: Uptime) -> Option<(Machine, Boot)> {
 /// Opens the console as standard input, output and error: the kernel can't where the initramfs has
 /// no `/dev/console`, and whatever is opened next would take their numbers.
 fn standard_streams() {
-    let Ok(console) = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/console")
-    else {
+    let open = |path: &str| OpenOptions::new().read(true).write(true).open(path);
+    let Ok(console) = open("/dev/console").or_else(|_| open("/dev/null")) else {
         return;
     };
     let _ = rustix::stdio::dup2_stdin(&console);
@@ -116,6 +113,8 @@ fn quiet_kernel(command_line: &str) {
 /// and so do the children.
 fn last_resort() -> ! {
     KmsgWriter::open().line(Level::Error, "PID 1 gave up everything but reaping");
+    // nobody listens for Ctrl-Alt-Del any more: the kernel restarts by itself
+    let _ = reboot(RebootCommand::CadOn);
     loop {
         if rustix::process::wait(rustix::process::WaitOptions::empty()).is_err() {
             std::thread::park_timeout(std::time::Duration::from_secs(1));

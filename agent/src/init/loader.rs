@@ -287,6 +287,19 @@ impl Loader {
         true
     }
 
+    /// Leaves a loader that hangs in a driver to itself, and lets a new one load the rest: it passes
+    /// over what is being loaded already. The old one ends when its driver does.
+    pub(super) fn replace(&mut self) -> io::Result<()> {
+        self.process = None;
+        self.start()
+    }
+
+    /// The machine goes down: a loader that ends is not started again.
+    pub(super) fn stop(&mut self) {
+        self.restart = None;
+        self.deaths = DEATHS;
+    }
+
     /// Whether no loader runs and none will.
     pub(super) fn is_given_up(&self) -> bool {
         self.process.is_none() && self.restart.is_none()

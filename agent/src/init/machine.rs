@@ -197,7 +197,7 @@ impl Machine {
             Source::Button(name) => {
                 if self.buttons.pressed(&name) {
                     self.reporter.say("the power button was pressed");
-                    self.go_down(Power::Off);
+                    self.go_down(Power::Off, false);
                 }
             }
             Source::Port => {}
@@ -218,7 +218,7 @@ impl Machine {
                 Some(Signal::SIGCHLD) => {}
                 Some(signal) => {
                     if let Some(power) = Power::of_signal(signal) {
-                        self.go_down(power);
+                        self.go_down(power, signal == Signal::SIGINT);
                     }
                 }
                 None => {}
@@ -349,11 +349,12 @@ impl Machine {
         }
     }
 
-    /// Begins to go down; asked twice in a hurry, goes down at once.
-    pub(super) fn go_down(&mut self, power: Power) {
+    /// Begins to go down. Asked again in a hurry by a person at the keyboard, goes down at once;
+    /// other repetitions (a bouncing button, a second `poweroff`) change nothing.
+    pub(super) fn go_down(&mut self, power: Power, by_keyboard: bool) {
         let now = Uptime::now();
         if let Some(down) = &self.down {
-            if down.is_impatient(now) {
+            if by_keyboard && down.is_impatient(now) {
                 let power = down.power;
                 self.reporter.down(power.name());
                 self.switch_off(power);
@@ -363,6 +364,7 @@ impl Machine {
         self.reporter
             .say(&format!("{}: stopping the node's processes", power.name()));
         self.children.stop();
+        self.loader.stop();
         self.down = Some(Shutdown::new(power, now));
         self.down_tick(now);
     }

@@ -185,9 +185,11 @@ impl Media {
         news
     }
 
-    /// Whether a table is still being read.
+    /// Whether a disk's table is being read for the first time.
     pub(super) fn is_reading(&self) -> bool {
-        self.disks.values().any(|disk| disk.asked)
+        // one that gave no answer is asked again and again; only a first look can find a copy
+        let first = |disk: &Disk| disk.asked && disk.known == Known::Unknown;
+        self.disks.values().any(first)
     }
 
     /// What the disks amount to.

@@ -68,9 +68,9 @@ impl StatusPort {
         }
     }
 
-    /// Whether everything went out.
+    /// Whether there is a port and everything went out; without one, consoles may need the time.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty() || self.file.is_none()
+        self.queue.is_empty() && self.file.is_some()
     }
 
     /// The descriptor to poll for writing, while lines wait for a reader that is there.

@@ -53,11 +53,19 @@ impl Power {
     }
 }
 
-/// `poweroff`, `halt`, `shutdown` and `reboot`: asks PID 1; `-f` does not ask.
-pub(crate) fn main(power: Power) -> ExitCode {
-    let forced = std::env::args()
-        .skip(1)
-        .any(|word| word == "-f" || word == "--force");
+/// `poweroff`, `halt`, `shutdown` (`-r` to reboot) and `reboot`: asks PID 1; `-f` does not ask.
+pub(crate) fn main(called: Power) -> ExitCode {
+    let given = |short: &str, long: &str| {
+        std::env::args()
+            .skip(1)
+            .any(|word| word == short || word == long)
+    };
+    let power = if given("-r", "--reboot") {
+        Power::Reboot
+    } else {
+        called
+    };
+    let forced = given("-f", "--force");
     let error = if forced {
         rustix::fs::sync();
         power.now().to_string()

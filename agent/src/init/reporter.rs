@@ -141,7 +141,7 @@ impl Reporter {
             what: problem.what.chars().take(FIELD).collect(),
             mend: problem.mend.chars().take(FIELD).collect(),
         });
-        let began = self.begun.remove(&stage).unwrap_or(now);
+        let began = self.begun.get(&stage).copied().unwrap_or(now);
         let known = self.status.stages.iter().find(|known| known.stage == stage);
         if known.is_some_and(|known| {
             known.outcome == outcome && known.detail == detail && known.problem == problem
@@ -248,10 +248,18 @@ impl Reporter {
 
     /// A network card appeared: devices named by their address so far may have a name by now.
     pub(super) fn name_devices(&mut self) {
+        let mut named = Vec::new();
         for missing in &mut self.firmware_of_kernel {
             if let Some(interface) = kmsg::interface_of(&missing.device) {
+                named.push(format!(
+                    "firmware {} is what {interface} ({}) misses",
+                    missing.file, missing.device
+                ));
                 missing.device = interface;
             }
+        }
+        for notice in named {
+            self.notice(&notice);
         }
         self.merge_firmware();
     }

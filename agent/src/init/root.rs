@@ -80,6 +80,8 @@ pub(super) struct HaulContents {
     pub(super) problem: Option<String>,
     /// Whether modules of the running kernel are there.
     pub(super) modules: bool,
+    /// Whether device firmware is there.
+    pub(super) firmware: bool,
     /// The architectures it carries something for.
     pub(super) arches: Vec<String>,
 }
@@ -113,6 +115,8 @@ pub(super) fn mount_haul(device: &str) -> Result<String, String> {
     let source = Path::new("/dev").join(device);
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     fs::create_dir_all(node::HAUL).map_err(|error| format!("making {}: {error}", node::HAUL))?;
+    // an earlier helper that was given up may have got there after all
+    let _ = unmount(node::HAUL, UnmountFlags::DETACH);
     mount(source.as_path(), node::HAUL, "ext4", flags, None).map_err(|error| error.to_string())?;
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy();
@@ -121,6 +125,7 @@ pub(super) fn mount_haul(device: &str) -> Result<String, String> {
         modules: on_haul(&haul::modules(Arch::current(), &release))
             .join("modules.dep")
             .exists(),
+        firmware: on_haul(&haul::firmware(Arch::current())).is_dir(),
         ..HaulContents::default()
     };
     let arches = fs::read_dir(on_haul("arch"))
@@ -303,7 +308,8 @@ pub(super) fn link_modules(contents: &HaulContents) -> Vec<String> {
         }
     }
     let firmware = Path::new(node::HAUL).join(haul::firmware(Arch::current()));
-    if firmware.is_dir() {
+    // known since the mount: PID 1 itself does not read the stick
+    if contents.firmware {
         // the kernel reads the path up to the end: no line break
         let parameter = "/sys/module/firmware_class/parameters/path";
         if let Err(error) = fs::write(parameter, firmware.to_string_lossy().as_bytes()) {

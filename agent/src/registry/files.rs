@@ -118,7 +118,9 @@ fn safe_name(title: &str) -> String {
     let mut name = String::new();
     for component in title.split('/') {
         let component = safe_component(component);
-        if !component.is_empty() && name.len() + component.len() < NAME_BYTES {
+        if !component.is_empty()
+            && name.len() + usize::from(!name.is_empty()) + component.len() <= NAME_BYTES
+        {
             if !name.is_empty() {
                 name.push('/');
             }
@@ -137,7 +139,13 @@ fn safe_component(text: &str) -> String {
         c if !is_harmless(c) => '_',
         c => c,
     };
-    let component: String = text.trim().chars().map(safe).take(NAME_BYTES / 4).collect();
+    let mut component = String::new();
+    for c in text.trim().chars().map(safe) {
+        if component.len() + c.len_utf8() > NAME_BYTES {
+            break;
+        }
+        component.push(c);
+    }
     match component.as_str() {
         "." => String::new(),
         ".." => "_".to_owned(),
@@ -304,6 +312,9 @@ mod tests {
         }
     }
 
+    /// Names of packages are long.
+    const LONG: &str = "container-selinux-2.229.0-2.module+el8.10.0+21962+8143777b.noarch.rpm.asc";
+
     #[test]
     fn hostile_titles_become_harmless_names() {
         for (title, name) in [
@@ -318,9 +329,11 @@ mod tests {
             ("a\r\nSet-Cookie: x", "a__Set-Cookie: x"),
             ("a\\b", "a_b"),
             ("\u{202e}gpj.exe", "_gpj.exe"),
+            (LONG, LONG),
         ] {
             assert_eq!(safe_name(title), name);
         }
+        assert_eq!(safe_name(&"a".repeat(NAME_BYTES)).len(), NAME_BYTES);
         assert!(safe_name(&"ä/".repeat(300)).len() <= NAME_BYTES);
         assert!(safe_name(&"ä".repeat(300)).len() <= NAME_BYTES);
         let digest = Digest::sha256_of(b"");

@@ -98,6 +98,7 @@ impl Entry {
         Logged {
             body,
             bytes: 0,
+            failed: false,
             entry: self,
             limit,
             _answering: answering,
@@ -114,6 +115,7 @@ fn escaped(text: &str) -> String {
 pub(super) struct Logged {
     body: Body,
     bytes: u64,
+    failed: bool,
     entry: Entry,
     limit: std::sync::Arc<LineLimit>,
     _answering: AnsweringGuard,
@@ -132,6 +134,7 @@ impl http_body::Body for Logged {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.bytes += bytes;
         }
+        self.failed |= matches!(&polled, Poll::Ready(Some(Err(_))));
         polled
     }
 
@@ -153,7 +156,7 @@ impl Drop for Logged {
             tracing::info!(suppressed, "requests were not logged");
         }
         // clients that fetch in parallel leave answers half-read as a matter of course
-        let complete = http_body::Body::is_end_stream(&self.body);
+        let complete = !self.failed && http_body::Body::is_end_stream(&self.body);
         let entry = &self.entry;
         tracing::info!(
             method = %entry.method,

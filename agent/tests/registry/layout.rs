@@ -42,6 +42,8 @@ pub(crate) struct Written {
     pub(crate) port: Digest,
     /// `hauler/up:1.0.0-up2`.
     pub(crate) chart: Digest,
+    /// An image of Docker Hub's of the same path and tag.
+    pub(crate) hub_up: Digest,
     /// Refer to `db_a`: by its subject, with a type of its own; with its configuration's; listed
     /// by the fallback tag alone.
     pub(crate) referrer: Digest,
@@ -230,6 +232,7 @@ pub(crate) fn write(dir: &Path) -> Written {
     let helm = "application/vnd.cncf.helm.config.v1+json";
     let config = (helm, r#"{"name":"up","version":"1.0.0+up2"}"#);
     let [chart, _] = writer.content("hauler/up:1.0.0-up2", config, "up-1.0.0+up2.tgz", "chart");
+    let hub_up = writer.named("docker.io/hauler/up:1.0.0-up2", "an image", json!({}));
     let file = (
         "application/vnd.content.hauler.file.local.config.v1+json",
         "{}",
@@ -260,6 +263,7 @@ pub(crate) fn write(dir: &Path) -> Written {
         hostile,
         port,
         chart,
+        hub_up,
         referrer,
         referrer_by_config,
         referrer_by_tag,

@@ -49,6 +49,20 @@ fn a_bare_path_of_several_hosts_is_an_error_that_names_them() {
 }
 
 #[test]
+fn a_chart_is_not_hidden_by_an_image_of_docker_hubs_with_its_path() {
+    let served = serve();
+    finds(
+        &served,
+        "/v2/hauler/up/manifests/1.0.0-up2",
+        served.written.chart,
+    );
+    let image = "/v2/docker.io/hauler/up/manifests/1.0.0-up2";
+    finds(&served, image, served.written.hub_up);
+    let image = "/v2/hauler/up/manifests/1.0.0-up2?ns=docker.io";
+    finds(&served, image, served.written.hub_up);
+}
+
+#[test]
 fn docker_hub_has_several_names_and_short_ones() {
     let served = serve();
     let app = served.written.app;

@@ -23,6 +23,7 @@ const DIRECTORIES: [&str; 5] = ["dev", "proc", "run", "sbin", "sys"];
 
 /// The kernel opens it as PID 1's standard streams before anything is mounted.
 const CONSOLE: &str = "dev/console";
+const NULL: &str = "dev/null";
 
 /// One entry of the archive.
 enum Node<'a> {
@@ -67,6 +68,8 @@ impl BootPack {
         };
         nodes.insert(paths::initramfs::INIT.to_owned(), init);
         nodes.insert(CONSOLE.to_owned(), Node::CharDevice { major: 5, minor: 1 });
+        // Where no console of the command line exists, a program's start opens this instead.
+        nodes.insert(NULL.to_owned(), Node::CharDevice { major: 1, minor: 3 });
         // The kernel asks here for what a file system or an algorithm needs.
         nodes.insert("sbin/modprobe".to_owned(), Node::Link { target: "/init" });
         nodes.extend(DIRECTORIES.map(|name| (name.to_owned(), Node::Directory)));

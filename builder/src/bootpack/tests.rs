@@ -222,6 +222,11 @@ fn the_initramfs_has_the_agent_as_init_and_the_modules_of_its_list_only() {
         (node("dev/console").1, node("dev/console").2),
         (0o020_600, (5, 1))
     );
+    assert_eq!(
+        node("dev/null").2,
+        (1, 3),
+        "a program's start aborts without"
+    );
     assert_eq!(node("sbin/modprobe").3, b"/init");
     assert_eq!(node("lib/firmware/rtl/x.fw").3, b"fw");
     for name in ["dev", "proc", "sys", "run"] {

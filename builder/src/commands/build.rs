@@ -146,9 +146,11 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
                 "Next, write it to a flash drive (erases the drive), or try it here:".to_owned(),
             );
             lines.push(format!(
-                "  sudo dd if={path} of=/dev/sdX bs=4M conv=fsync status=progress"
+                "  sudo dd if={path} of=/dev/sdX bs=4M oflag=direct conv=fsync status=progress"
             ));
-            lines.push(format!("  builder run {path}"));
+            let program = env::args_os().next().unwrap_or_else(|| "builder".into());
+            let program = shell_word(Path::new(&program));
+            lines.push(format!("  {program} run {path}"));
         }
         Place::Device(path) => {
             lines.push(String::new());

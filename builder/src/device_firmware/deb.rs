@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
@@ -93,6 +93,8 @@ fn read_data(source: &Path, data: impl Read, firmware: &mut Firmware) -> Result<
             files.insert(name.to_owned(), bytes);
         }
     }
+    // decoders compare checksums only at their end, which lies behind the last entry
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| damaged(source, error))?;
     follow(source, &links, &mut files, firmware)?;
     firmware.files.append(&mut files);
     Ok(())

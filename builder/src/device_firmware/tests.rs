@@ -201,3 +201,42 @@ fn of_one_name_in_two_sources_the_last_counts() {
     let firmware = collect(&[directory.path().join("one"), directory.path().join("two")]).unwrap();
     assert_eq!(firmware["a.fw"], b"new");
 }
+
+#[test]
+fn a_package_with_one_altered_bit_is_refused_in_every_packing() {
+    // nothing to compress, so that only checksums tell
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(100_000)
+    .collect();
+    let plain = data(&[("usr/lib/firmware/card.bin", &noise)], &[]);
+    let zstd = {
+        let mut writer = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        writer.include_checksum(true).unwrap();
+        writer.write_all(&plain).unwrap();
+        writer.finish().unwrap()
+    };
+    for (member, packed) in [
+        ("data.tar.gz", gz(&plain)),
+        ("data.tar.xz", xz(&plain)),
+        ("data.tar.zst", zstd),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(
+            collect(&[package(&directory, member, &packed)]).is_ok(),
+            "{member}"
+        );
+        let mut altered = packed;
+        let middle = altered.len() / 2;
+        altered[middle] ^= 1;
+        assert!(
+            collect(&[package(&directory, member, &altered)]).is_err(),
+            "{member}"
+        );
+    }
+}

@@ -21,6 +21,23 @@ pub(super) enum Input {
     },
 }
 
+/// Every file that is read for the hauls that `paths` name, all chunks included.
+///
+/// # Errors
+/// When one of them is not there, or chunks are missing.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, HaulError> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inputs = Input::resolve(paths)?.into_iter();
+    Ok(inputs
+        .flat_map(|input| match input {
+            Input::Directory(path) => vec![path],
+            Input::Archive { files, .. } => files,
+        })
+        .collect())
+}
+
 impl Input {
     /// The hauls that `paths` name, in that order, each once: all chunks may be given, or one.
     pub(super) fn resolve(paths: &[PathBuf]) -> Result<Vec<Input>, HaulError> {

@@ -24,4 +24,5 @@ mod tar_reader;
 pub use era::Era;
 pub use error::HaulError;
 pub use extract::extract;
+pub use input::files;
 pub use load::{Loaded, inspect, load};

@@ -221,6 +221,10 @@ impl ImageError {
             ImageError::Ext4(Ext4Error::NoTool(_)) => {
                 "install it, on Debian and Ubuntu: sudo apt-get install e2fsprogs"
             }
+            ImageError::Io { doing, .. } if doing.starts_with("making") => {
+                "check that this user may write there, or choose another place with -o. With -o - \
+                 or a drive, TMPDIR says where the image is put together"
+            }
             ImageError::K3s(error) => return error.help(),
             ImageError::BootPack(error) => return Some(error.help()),
             ImageError::Firmware(error) => error.help(),

@@ -64,7 +64,8 @@ impl Output {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if path.file_name().is_none() {
+                let bytes = path.as_os_str().as_encoded_bytes();
+                if path.file_name().is_none() || bytes.ends_with(b"/") {
                     return Err(wrong("it is no name of a file"));
                 }
                 if !parent(path).is_dir() {

@@ -6,7 +6,8 @@
 //! 4. The partitions are written, the largest first, the table last.
 //! 5. The finished image is put in place, all at once.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc as Shared;
 
@@ -43,6 +44,7 @@ pub fn write(
     output: Output,
     progress: &dyn Progress,
 ) -> Result<Written, ImageError> {
+    refuse_to_overwrite_inputs(request, &output)?;
     let mut inputs = Inputs::read(request, progress)?;
     let (place, name) = output.staging_place();
     let full = |error: ImageError| match error {
@@ -62,6 +64,31 @@ pub fn write(
     let (image, written) = assemble(request, &mut inputs, &staging, progress).map_err(full)?;
     output.deliver(&image, progress)?;
     Ok(written)
+}
+
+/// A slip of the hand must not cost the haul: `--haul haul.tar.zst -o haul.tar.zst`.
+fn refuse_to_overwrite_inputs(request: &Request, output: &Output) -> Result<(), ImageError> {
+    let Output::File(path) = output else {
+        return Ok(());
+    };
+    let file = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let Some(target) = file(path) else {
+        return Ok(());
+    };
+    let hauls =
+        crate::haul::files(&request.hauls).map_err(|error| ImageError::Haul(Box::new(error)))?;
+    let others = [&request.k3s, &request.boot_packs, &request.firmware];
+    let mut inputs = hauls
+        .iter()
+        .chain(others.into_iter().flatten())
+        .chain(&request.config);
+    match inputs.find(|input| file(input) == Some(target)) {
+        None => Ok(()),
+        Some(input) => Err(ImageError::Output {
+            path: path.clone(),
+            why: format!("it is one of the inputs ({})", input.display()),
+        }),
+    }
 }
 
 /// Puts the image together in `staging`; gives its path there.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 
 use super::{
     API_VERSION, Cluster, ClusterError, KIND, Machine, Match, MatchedBy, Node, Place, Role,
@@ -19,7 +20,11 @@ pub(super) fn validate(cluster: &Cluster, text: &str) -> Result<(), ClusterError
         return Err(document.wrong("kind", &cluster.kind, 1, message));
     }
     document.name("name", &cluster.name)?;
-    document.nodes(&cluster.nodes, cluster.network.dhcp)?;
+    document.nodes(
+        &cluster.nodes,
+        cluster.network.dhcp,
+        cluster.network.gateway,
+    )?;
     if cluster.unmatched.role == Role::Server && !cluster.nodes.is_empty() {
         let message = "a machine that matches no node can be an agent or a registry; \
                        a server needs a name: list it under nodes:";
@@ -51,8 +56,13 @@ struct Document<'a> {
 }
 
 impl Document<'_> {
-    /// `dhcp` is what holds for nodes that say nothing of it themselves.
-    fn nodes(&self, nodes: &[Node], dhcp: Option<bool>) -> Result<(), ClusterError> {
+    /// `dhcp` and `gateway` are what holds for nodes that say nothing of it themselves.
+    fn nodes(
+        &self,
+        nodes: &[Node],
+        dhcp: Option<bool>,
+        gateway: Option<Ipv4Addr>,
+    ) -> Result<(), ClusterError> {
         for (i, node) in nodes.iter().enumerate() {
             self.name(&format!("nodes[{i}].name"), &node.name)?;
             if let Match::Properties(properties) = &node.matches {
@@ -82,6 +92,13 @@ impl Document<'_> {
                 let message = format!("{gateway} is not in the network of {address}");
                 let path = format!("nodes[{i}].network.gateway");
                 return Err(self.wrong(&path, &gateway.to_string(), 1, message));
+            }
+            if let (Some(address), Some(gateway)) = (node.address, node.network.gateway.or(gateway))
+                && address.address == gateway
+            {
+                let message = format!("{gateway} is the gateway; a node can't be its own");
+                let path = format!("nodes[{i}].address");
+                return Err(self.wrong(&path, &address.to_string(), 1, message));
             }
             if node.address.is_some() && node.network.dhcp == Some(true) {
                 let message = "has an address and dhcp: true; remove one of them";
@@ -248,6 +265,10 @@ mod tests {
             (
                 "network: {dhcp: false}\nnodes: [{name: a, match: any, role: agent}]",
                 "neither an address nor dhcp",
+            ),
+            (
+                "network: {gateway: 10.0.0.1}\nnodes: [{name: a, match: any, role: agent, address: 10.0.0.1/24}]",
+                "10.0.0.1 is the gateway",
             ),
             ("manifests: [../secret]", "beside cluster.yaml"),
         ] {

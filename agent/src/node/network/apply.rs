@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::dhcp::{self, Lease};
 use super::manager::{Conflict, Manager, RETRY};
-use super::netlink::{Address, NetlinkError, Route};
+use super::netlink::{Address, NetlinkError};
 use super::plan::{self, Use};
 use super::{arp, routes};
 
@@ -56,14 +56,18 @@ impl Manager<'_> {
                 self.tolerate("a route", removed);
             }
         }
+        let mut has_default = there
+            .iter()
+            .filter(|(route, _)| route.is_default())
+            .any(|(route, ours)| !*ours || wanted.contains(route) || routes::is_nowhere(route));
         for route in &wanted {
             if !there.iter().any(|(existing, _)| existing == route) {
                 let put = self.netlink.put_route(*route).await;
+                // one that the kernel refuses is none
+                has_default |= put.is_ok() && route.is_default();
                 self.tolerate("a route", put);
             }
         }
-        let default = |route: &Route| route.is_default();
-        let has_default = wanted.iter().any(default) || there.iter().any(|(r, _)| default(r));
         if !has_default && (!uses.is_empty() || self.ended.is_some()) {
             let card = uses.first().map(|one| one.card.index);
             let put = routes::put_nowhere(&self.netlink, card).await.map(drop);

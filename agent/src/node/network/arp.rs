@@ -5,18 +5,20 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use image_layout::cluster::Mac;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::packet_socket::{EtherType, PacketSocket};
 
 /// Probes that are sent, one each [`PAUSE`].
 const PROBES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(330);
+/// Announcements, one each [`PAUSE`].
+const ANNOUNCEMENTS: u32 = 2;
 /// Packets read in all; a flood of others' ARP ends the look, not the node.
 const PACKETS: u32 = 1000;
 
 /// Asks three times within a second who has `address`. Gives the MAC address of another machine
-/// that says it does.
+/// that says it does. Where nobody does, tells everybody that we have it.
 pub(super) async fn conflict(index: u32, own: Mac, address: Ipv4Addr) -> io::Result<Option<Mac>> {
     let socket = PacketSocket::open(index, EtherType::Arp)?;
     let mut buffer = [0; 64];
@@ -37,7 +39,21 @@ pub(super) async fn conflict(index: u32, own: Mac, address: Ipv4Addr) -> io::Res
             }
         }
     }
+    // whoever remembers another machine there learns better (RFC 5227, 2.3)
+    for _ in 0..ANNOUNCEMENTS {
+        socket.broadcast(&announcement(own, address))?;
+        sleep(PAUSE).await;
+    }
     Ok(None)
+}
+
+/// "`address` is mine": a question for it that names us as its owner already.
+fn announcement(own: Mac, address: Ipv4Addr) -> Vec<u8> {
+    let mut packet = question(own, address);
+    if let Some(sender) = packet.get_mut(14..18) {
+        sender.copy_from_slice(&address.octets());
+    }
+    packet
 }
 
 /// "Who has `address`?", without saying who asks, so that nobody's table is changed.
@@ -82,6 +98,7 @@ mod tests {
         answer.extend([0; 4]);
         assert_eq!(claims(&answer, ADDRESS), Some(OTHER));
         assert_eq!(claims(&question(OTHER, ADDRESS), ADDRESS), Some(OTHER));
+        assert_eq!(claims(&announcement(OTHER, ADDRESS), ADDRESS), Some(OTHER));
         assert_eq!(claims(&answer, Ipv4Addr::new(10, 0, 0, 8)), None);
         for cut in 0..answer.len() {
             let _ = claims(&answer[..cut], ADDRESS);

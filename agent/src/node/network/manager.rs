@@ -192,6 +192,18 @@ impl Manager<'_> {
                 let what = if card.carrier { "in" } else { "out" };
                 self.reports
                     .notice(format!("{}: the cable is {what}", card.name));
+                // by itself the node changes no address that k3s knows it by
+                let unplugged = |chosen| {
+                    let known: Option<&Known> = self.cards.get(&chosen);
+                    chosen != card.index && known.is_some_and(|known| !known.card.carrier)
+                };
+                if card.carrier && !self.plan.every_card && self.chosen.is_some_and(unplugged) {
+                    self.reports.notice(format!(
+                        "{}: not used, the node's card is another; put the cable back there, or \
+                         restart the node",
+                        card.name
+                    ));
+                }
             }
             let known = self.cards.entry(card.index).or_insert_with(|| Known {
                 card: card.clone(),
@@ -330,8 +342,12 @@ impl Manager<'_> {
                 |address: &&Address| address.ours && address.address == IpAddr::from(fixed.address);
             let before = addresses.iter().find(had).map(|address| address.index);
             self.chosen = self.chosen.or(before);
-            // once chosen, a card stays the node's as long as it is there
-            let kept = refs.iter().find(|card| Some(card.index) == self.chosen);
+            // Once it served, a card stays the node's as long as it is there. Before that one
+            // without a cable is no more than a guess, and a better one may appear.
+            let had_network = self.ended == Some(true);
+            let kept = refs
+                .iter()
+                .find(|card| Some(card.index) == self.chosen && (card.carrier || had_network));
             let settled = self
                 .carrier_since
                 .is_some_and(|since| since.elapsed() >= SETTLE);
@@ -341,11 +357,15 @@ impl Manager<'_> {
             self.chosen = fixed.map(|card| card.index);
             return plan::uses(self.plan, fixed, &[]);
         }
-        let leases: Vec<(&Card, &Lease)> = self
+        let mut leases: Vec<(&Card, &Lease)> = self
             .cards
             .values()
             .filter_map(|known| Some((&known.card, known.lease.as_ref()?)))
             .collect();
+        // the kernel would go on using routes of a card whose cable is out before another's
+        if leases.iter().any(|(card, _)| card.carrier) {
+            leases.retain(|(card, _)| card.carrier);
+        }
         plan::uses(self.plan, None, &leases)
     }
 

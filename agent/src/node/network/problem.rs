@@ -28,6 +28,15 @@ pub(super) fn no_network(plan: &Plan, cards: &[Card], firmware: &[MissingFirmwar
                 plan.host_name
             ),
         )
+    } else if plan.address.is_none() && !plan.dhcp() {
+        (
+            format!("{} has no address and DHCP is off.", plan.host_name),
+            format!(
+                "Put the stick into any computer, open cluster.yaml on the drive HAULCFG and \
+                 give {} an `address:`, or remove `dhcp: false`.",
+                plan.host_name
+            ),
+        )
     } else if !carrier {
         (
             "No cable is in, or nobody is at its other end.".to_owned(),
@@ -39,15 +48,6 @@ pub(super) fn no_network(plan: &Plan, cards: &[Card], firmware: &[MissingFirmwar
         (
             "No card for the address could be chosen.".to_owned(),
             "Give the node an `interface:` in cluster.yaml on the drive HAULCFG.".to_owned(),
-        )
-    } else if !plan.dhcp() {
-        (
-            format!("{} has no address and DHCP is off.", plan.host_name),
-            format!(
-                "Put the stick into any computer, open cluster.yaml on the drive HAULCFG and \
-                 give {} an `address:`, or remove `dhcp: false`.",
-                plan.host_name
-            ),
         )
     } else {
         (
@@ -128,6 +128,12 @@ mod tests {
         let up = [card(0, true)];
         for (plan, cards, why, mend) in [
             (plan(None, None), &[][..], "no network card", "--firmware"),
+            (
+                plan(None, Some(false)),
+                &[card(0, false)][..],
+                "no address and DHCP is off",
+                "`address:`",
+            ),
             (
                 plan(Some("eth7"), None),
                 &up[..],

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -426,6 +427,43 @@ fn without_a_cable_every_card_is_listed_and_one_put_in_later_counts() {
         sh("ip link set other0 down");
         node.until(|node| node.notices.contains(&"eth0: the cable is out".to_owned()))
             .await;
+    });
+}
+
+#[test]
+fn a_card_without_a_cable_is_given_up_for_one_with_a_cable_that_comes_later() {
+    in_namespace(async || {
+        let root = tempfile::tempdir().unwrap();
+        sh("ip link add eth0 type veth peer name other0");
+        let place = place(root.path(), &["eth0", "eth1"]);
+        let mut node = Running::start(fixed_plan(Network::default()), place, SHORT);
+        assert_eq!(node.end().await.0, Outcome::Failed);
+        let _peer = far_end("eth1", "ip link set peer0 up; exec sleep 600");
+        let (outcome, words) = node.end().await;
+        assert_eq!(outcome, Outcome::Done);
+        assert!(words.starts_with("eth1 10.0.0.7/24"), "{words}");
+    });
+}
+
+#[test]
+fn a_gateway_that_the_kernel_refuses_leaves_a_default_route_all_the_same() {
+    in_namespace(async || {
+        let root = tempfile::tempdir().unwrap();
+        let _peer = far_end("eth0", "ip link set peer0 up; exec sleep 600");
+        let place = place(root.path(), &["eth0"]);
+        // the node is the gateway of the others
+        let plan = fixed_plan(Network {
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 7)),
+            ..Network::default()
+        });
+        let mut node = Running::start(plan, place, Patience::default());
+        assert_eq!(node.end().await.0, Outcome::Done);
+        let (netlink, _) = Netlink::connect().unwrap();
+        let routes = netlink.routes().await.unwrap();
+        assert!(
+            routes.iter().any(|(route, _)| route.is_default()),
+            "{routes:?}"
+        );
     });
 }
 

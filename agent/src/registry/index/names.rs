@@ -7,7 +7,7 @@
 //! - `/v2/HOST/REPOSITORY`, where the first component is a host of the haul (CRI-O, podman,
 //!   people). Wins over a repository without host that begins alike. Since a repository's name
 //!   can't have a colon, `HOST_PORT` stands for `HOST:PORT`.
-//! - `/v2/REPOSITORY` (Docker, Helm): Docker Hub's repository and Hauler's own of that name; where
+//! - `/v2/REPOSITORY` (Docker, Helm): Hauler's own repository of that name, then Docker Hub's; where
 //!   there is neither, every other host's.
 
 use std::collections::BTreeSet;
@@ -130,6 +130,8 @@ impl Index {
                 .is_none_or(|host| host.as_str() == DOCKER_HUB)
         };
         let mut repositories: Vec<_> = all().filter(preferred).collect();
+        // Hauler's own have no other name; Docker Hub's can be asked for with their host
+        repositories.sort_by_key(|repository| repository.host.is_some());
         let alike = repositories.is_empty();
         if alike {
             repositories = all().collect();

@@ -62,7 +62,7 @@ pub(in crate::node::network) struct Times {
 
 /// The shortest lease that is honoured as said. Shorter ones, zero among them, would make the
 /// node do nothing but renew.
-const SHORTEST: u32 = 20;
+pub(super) const SHORTEST: u32 = 20;
 /// A lease without an end is looked after once a year.
 const ENDLESS: Duration = Duration::from_secs(365 * 24 * 3600);
 

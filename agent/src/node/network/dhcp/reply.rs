@@ -7,7 +7,7 @@ use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder};
 use image_layout::cluster::{Cidr, Mac};
 
-use super::lease::{Lease, Route, Times, is_host};
+use super::lease::{Lease, Route, SHORTEST, Times, is_host};
 use super::options;
 
 /// More name servers than resolvers look at are not kept.
@@ -102,6 +102,12 @@ fn lease(message: &Message, mut ignored: Vec<String>) -> Result<Lease, Refused> 
     if let Some(mtu) = mtu.filter(|mtu| *mtu < SMALLEST_MTU) {
         ignored.push(format!("an MTU of {mtu} is too small"));
     }
+    let time = option!(message, AddressLeaseTime).copied();
+    if let Some(seconds) = time.filter(|seconds| *seconds < SHORTEST) {
+        ignored.push(format!(
+            "a lease of {seconds} s counts as one of {SHORTEST} s"
+        ));
+    }
     Ok(Lease {
         address,
         server,
@@ -111,7 +117,7 @@ fn lease(message: &Message, mut ignored: Vec<String>) -> Result<Lease, Refused> 
         domain,
         mtu: mtu.filter(|mtu| *mtu >= SMALLEST_MTU).map(u32::from),
         times: Times::new(
-            option!(message, AddressLeaseTime).copied(),
+            time,
             option!(message, Renewal).copied(),
             option!(message, Rebinding).copied(),
         ),
@@ -308,7 +314,7 @@ pub(super) mod tests {
         assert_eq!(lease.domain, None);
         assert_eq!(lease.mtu, None);
         assert!(lease.times.expire.as_secs() >= 20);
-        assert_eq!(lease.ignored.len(), 8, "{:#?}", lease.ignored);
+        assert_eq!(lease.ignored.len(), 9, "{:#?}", lease.ignored);
     }
 
     #[test]
