@@ -10,3 +10,4 @@ pub mod k3s;
 pub mod progress;
 pub mod qemu;
 pub mod size;
+mod staging;

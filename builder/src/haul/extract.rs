@@ -1,15 +1,16 @@
 //! A haul as an OCI layout in a directory of its own.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::HaulError;
 use super::load::{Loaded, load};
 use crate::progress::Progress;
+use crate::staging::Staging;
 
 /// Reads hauls into a new directory, as [`load`] does. `directory` appears complete or not at all:
-/// the layout is made beside it and renamed. It may exist if it is empty.
+/// the layout is made beside it and renamed, and removed if the program is interrupted. It may
+/// exist if it is empty.
 pub fn extract(
     inputs: &[PathBuf],
     directory: &Path,
@@ -32,18 +33,11 @@ pub fn extract(
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let staging = tempfile::Builder::new()
-        .prefix(".haul-")
-        .suffix(".partial")
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir_in(parent)
-        .map_err(failed)?;
+    let staging = Staging::new(parent, ".haul-", ".partial", 0o755).map_err(failed)?;
     let loaded = load(inputs, staging.path(), progress)?;
     // a directory with its final name has its final contents, even after a loss of power
     let opened = File::open(staging.path()).map_err(failed)?;
     rustix::fs::syncfs(&opened).map_err(|error| failed(error.into()))?;
-    fs::rename(staging.path(), directory).map_err(failed)?;
-    // it is not there any more under its old name, so there is nothing to remove
-    let _ = staging.keep();
+    staging.rename(directory).map_err(failed)?;
     Ok(loaded)
 }

@@ -13,6 +13,7 @@ use super::merge::Merged;
 use super::store::{Keep, Store};
 use super::{Era, archive, directory};
 use crate::progress::Progress;
+use crate::staging::{self, Staging};
 
 /// What hauls contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +64,12 @@ pub fn load(
 /// Warnings about contents are in the catalog, and only there.
 pub fn inspect(inputs: &[PathBuf], progress: &dyn Progress) -> Result<Loaded, HaulError> {
     let inputs = Input::resolve(inputs)?;
-    let scratch = tempfile::tempdir().map_err(|source| HaulError::Write {
-        path: std::env::temp_dir(),
-        source,
+    let place = staging::scratch_place();
+    let scratch = Staging::new(&place, "haulboot.partial-", "", 0o700).map_err(|source| {
+        HaulError::Write {
+            path: place.clone(),
+            source,
+        }
     })?;
     read(&inputs, scratch.path(), Keep::Manifests, progress).map(|(loaded, _)| loaded)
 }

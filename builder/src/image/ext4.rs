@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, BufWriter};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::plan::Extent;
 use crate::progress::Progress;
+use crate::staging::Subprocess;
 
 const BLOCK: u64 = 4096;
 const INODE: u64 = 256;
@@ -281,12 +282,18 @@ impl FileSystem<'_> {
             ))
             .args(["-e", "remount-ro", "image"])
             .arg((extent.bytes / BLOCK).to_string());
-        let output = mke2fs.output().map_err(|source| Ext4Error::Run {
+        let started = |source| Ext4Error::Run {
             tool: "mke2fs",
             source,
-        })?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
+        };
+        mke2fs.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = Subprocess::spawn(&mut mke2fs).map_err(started)?;
+        let mut said = Vec::new();
+        if let Some(mut stderr) = child.stderr() {
+            stderr.read_to_end(&mut said).map_err(started)?;
+        }
+        if !child.wait().map_err(started)?.success() {
+            let said = String::from_utf8_lossy(&said);
             return Err(complaint("mke2fs", &said, extent));
         }
 
@@ -338,13 +345,12 @@ fn copy(
     };
     let (reader, writer) = io::pipe().map_err(run)?;
     let mut debugfs = tool("debugfs", scratch, built)?;
-    let mut child = debugfs
+    debugfs
         .args(["-w", "-f", "script"])
         .arg(format!("image?offset={}", extent.start))
         .stdout(writer.try_clone().map_err(run)?)
-        .stderr(writer)
-        .spawn()
-        .map_err(run)?;
+        .stderr(writer);
+    let child = Subprocess::spawn(&mut debugfs).map_err(run)?;
     // it holds the other ends of the pipe
     drop(debugfs);
 
