@@ -6,6 +6,11 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// The files alone.
+fn collect(sources: &[PathBuf]) -> Result<BTreeMap<String, Vec<u8>>, FirmwareError> {
+    super::collect(sources).map(|collected| collected.files)
+}
+
 fn write(root: &Path, name: &str, bytes: &[u8]) {
     let path = root.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
