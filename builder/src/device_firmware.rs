@@ -23,7 +23,10 @@ const PLACES: [&str; 2] = ["usr/lib/firmware", "lib/firmware"];
 
 /// Reads all firmware of the sources: name below the firmware directory, and contents. Of one
 /// name in several sources the last counts. Links are followed as far as they stay inside.
-pub fn collect(sources: &[PathBuf]) -> Result<BTreeMap<String, Vec<u8>>, FirmwareError> {
+///
+/// # Errors
+/// If a source can't be read, is too large, or has no firmware.
+pub fn collect(sources: &[PathBuf]) -> Result<Collected, FirmwareError> {
     let mut firmware = Firmware::default();
     for source in sources {
         let before = firmware.taken;
@@ -38,7 +41,30 @@ pub fn collect(sources: &[PathBuf]) -> Result<BTreeMap<String, Vec<u8>>, Firmwar
             });
         }
     }
-    Ok(firmware.files)
+    let mut warnings = Vec::new();
+    if let Some((link, count)) = firmware.outside {
+        let others = match count {
+            1 => String::new(),
+            _ => format!(", and {} more", count - 1),
+        };
+        warnings.push(format!(
+            "left out links that lead out of the firmware directory: {}{others}",
+            link.display()
+        ));
+    }
+    Ok(Collected {
+        files: firmware.files,
+        warnings,
+    })
+}
+
+/// What sources of firmware have.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Names below the firmware directory, and contents.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// What a person should know of.
+    pub warnings: Vec<String>,
 }
 
 /// What was read so far.
@@ -46,6 +72,8 @@ pub fn collect(sources: &[PathBuf]) -> Result<BTreeMap<String, Vec<u8>>, Firmwar
 struct Firmware {
     files: BTreeMap<String, Vec<u8>>,
     taken: u64,
+    /// The first link that leads out of a directory, and how many there are.
+    outside: Option<(PathBuf, u64)>,
 }
 
 impl Firmware {

@@ -6,7 +6,8 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{fixtures, fixtures_named};
 use image_layout::catalog::Catalog;
@@ -133,4 +134,71 @@ fn a_full_disk_is_said_to_be_full_and_left_empty() {
     );
     assert!(said.contains("No space left on device"), "{said}");
     assert!(said.contains("help: free some space"), "{said}");
+}
+
+#[test]
+fn an_interrupted_extract_or_info_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let haul = directory.path().join("haul.tar");
+    // nobody writes into it, so the builder waits there
+    assert!(
+        Command::new("mkfifo")
+            .arg(&haul)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let work = directory.path().join("work");
+    std::fs::create_dir(&work).unwrap();
+    let left = || std::fs::read_dir(&work).unwrap().count();
+    let made = work.join("made");
+    for arguments in [
+        &[
+            "haul".as_ref(),
+            "extract".as_ref(),
+            haul.as_path(),
+            made.as_path(),
+        ][..],
+        &["haul".as_ref(), "info".as_ref(), haul.as_path()],
+    ] {
+        let mut child = Command::new(BUILDER)
+            .args(arguments)
+            .env("TMPDIR", &work)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let within = Instant::now() + Duration::from_secs(30);
+        while left() == 0 {
+            assert!(Instant::now() < within, "{arguments:?}: nothing was made");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let pid = child.id().to_string();
+        let kill = Command::new("kill").arg(&pid).status().unwrap();
+        assert!(kill.success());
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < within, "{arguments:?}: it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(143), "{arguments:?}");
+        assert_eq!(left(), 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn junk_after_the_archive_is_not_blamed_on_its_last_entry() {
+    let directory = tempfile::tempdir().unwrap();
+    let haul = directory.path().join("trail.tar.zst");
+    let mut bytes = std::fs::read(fixture("hauler-2.0.3-mixed-v1")).unwrap();
+    bytes.extend_from_slice(b"junk that is no frame");
+    std::fs::write(&haul, bytes).unwrap();
+    let output = builder(&["haul", "info", haul.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("damaged") && !said.contains("entry"),
+        "{said}"
+    );
 }

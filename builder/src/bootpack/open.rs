@@ -1,7 +1,7 @@
 //! Reading a boot pack.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -149,6 +149,11 @@ fn archive(path: &Path) -> Result<Archive, BootPackError> {
         path: path.to_owned(),
         source,
     };
+    // before it is opened: opening a FIFO waits for somebody who writes into it
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        let why = io::Error::new(io::ErrorKind::InvalidInput, "it is no file");
+        return Err(failed(why));
+    }
     let file = File::open(path).map_err(failed)?;
     let decoder = zstd::Decoder::new(file).map_err(failed)?.single_frame();
     Ok(tar::Archive::new(decoder.take(PACK_BYTES)))

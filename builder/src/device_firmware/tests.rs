@@ -6,6 +6,11 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// The files alone.
+fn collect(sources: &[PathBuf]) -> Result<BTreeMap<String, Vec<u8>>, FirmwareError> {
+    super::collect(sources).map(|collected| collected.files)
+}
+
 fn write(root: &Path, name: &str, bytes: &[u8]) {
     let path = root.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -105,10 +110,12 @@ fn a_link_out_of_the_tree_is_not_followed() {
 }
 
 #[test]
-fn a_circle_of_directories_ends_in_an_error() {
+fn directories_that_link_to_each_other_end_in_an_error() {
     let directory = TempDir::new().unwrap();
     write(directory.path(), "a/a.fw", b"a");
-    symlink("..", directory.path().join("a/up")).unwrap();
+    write(directory.path(), "b/b.fw", b"b");
+    symlink("../b", directory.path().join("a/other")).unwrap();
+    symlink("../a", directory.path().join("b/other")).unwrap();
     let error = collect(&[directory.path().to_owned()]).unwrap_err();
     assert!(matches!(error, FirmwareError::TooDeep { .. }), "{error}");
 }

@@ -33,7 +33,7 @@ pub(super) fn read(source: &Path, firmware: &mut Firmware) -> Result<(), Firmwar
 
 struct Walk<'a> {
     source: &'a Path,
-    /// Canonical; links that lead out of it are left out.
+    /// Canonical; links that lead out of it are left out and counted.
     root: &'a Path,
     firmware: &'a mut Firmware,
 }
@@ -41,14 +41,19 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Takes a directory whose name below the firmware directory is `prefix`, ending with a
     /// slash if not empty. Hidden entries (`.git`) are no firmware.
-    fn directory(&mut self, path: &Path, prefix: &str, depth: usize) -> Result<(), FirmwareError> {
+    fn directory(
+        &mut self,
+        directory: &Path,
+        prefix: &str,
+        depth: usize,
+    ) -> Result<(), FirmwareError> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(FirmwareError::TooDeep {
-                path: path.to_owned(),
+                path: directory.to_owned(),
             });
         };
-        for entry in fs::read_dir(path).map_err(|error| failed(path, error))? {
-            let entry = entry.map_err(|error| failed(path, error))?;
+        for entry in fs::read_dir(directory).map_err(|error| failed(directory, error))? {
+            let entry = entry.map_err(|error| failed(directory, error))?;
             let file_name = entry.file_name().to_string_lossy().into_owned();
             if file_name.starts_with('.') {
                 continue;
@@ -62,12 +67,20 @@ impl Walk<'_> {
             }
             let path = match fs::canonicalize(entry.path()) {
                 Ok(path) if path.starts_with(self.root) => path,
-                Ok(_) => continue,
+                Ok(_) => {
+                    let first = || (entry.path(), 0);
+                    self.firmware.outside.get_or_insert_with(first).1 += 1;
+                    continue;
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed(&entry.path(), error)),
             };
             let metadata = fs::metadata(&path).map_err(|error| failed(&path, error))?;
             if metadata.is_dir() {
+                // a link to where it lies, or further up: all of that is taken already
+                if directory.starts_with(&path) {
+                    continue;
+                }
                 self.directory(&path, &format!("{name}/"), depth)?;
             } else if metadata.is_file() {
                 self.firmware.reserve(self.source, &name, metadata.len())?;
@@ -83,5 +96,27 @@ fn failed(path: &Path, source: io::Error) -> FirmwareError {
     FirmwareError::Read {
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_to_parents_are_passed_over_and_links_that_lead_out_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("firmware");
+        fs::create_dir_all(root.join("brcm")).unwrap();
+        fs::write(root.join("brcm/a.bin"), "a").unwrap();
+        fs::write(directory.path().join("b.bin"), "b").unwrap();
+        symlink(".", root.join("loop")).unwrap();
+        symlink("..", root.join("brcm/up")).unwrap();
+        symlink("../b.bin", root.join("b.bin")).unwrap();
+        let collected = super::super::collect(&[root]).unwrap();
+        assert_eq!(collected.files.keys().collect::<Vec<_>>(), ["brcm/a.bin"]);
+        assert_eq!(collected.warnings.len(), 1, "{:?}", collected.warnings);
+        assert!(collected.warnings[0].ends_with("/b.bin"));
     }
 }

@@ -56,7 +56,11 @@ fn entries(
     let mut place = Place::of(path);
     let mut contents = Contents::default();
     for _ in 0..ENTRIES {
-        let entry = match archive.next() {
+        let next = archive.next();
+        if archive.ended() {
+            place.entry = None;
+        }
+        let entry = match next {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok(contents),
             Err(TarError::Io(error)) => return Err(place.read_error(error)),

@@ -188,6 +188,9 @@ impl HaulError {
             HaulError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "check the path; a haul is what `hauler store save` writes".into()
             }
+            HaulError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "check that this user may read it".into()
+            }
             HaulError::Open { .. } => "check that this user may read it".into(),
             HaulError::Read { .. } => "check the disk or stick that it lies on".into(),
             HaulError::Empty { .. } | HaulError::Damaged { .. } | HaulError::Structure { .. } => {

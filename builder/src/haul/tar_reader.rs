@@ -103,6 +103,8 @@ pub(super) struct TarReader<R> {
     /// Data of the current entry that was not read yet, and its padding.
     left: u64,
     padding: u64,
+    /// Whether the archive's own end was read.
+    ended: bool,
 }
 
 impl<R: Read> TarReader<R> {
@@ -112,7 +114,13 @@ impl<R: Read> TarReader<R> {
             offset: 0,
             left: 0,
             padding: 0,
+            ended: false,
         }
+    }
+
+    /// Whether the archive's own end was read: what fails after it belongs to no entry.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The next entry; `None` at the end. What was not read of the one before is passed over.
@@ -126,6 +134,7 @@ impl<R: Read> TarReader<R> {
             self.source.read_exact(&mut block)?;
             self.offset += BLOCK as u64;
             if block.iter().all(|byte| *byte == 0) {
+                self.ended = true;
                 self.finish()?;
                 return Ok(None);
             }

@@ -12,6 +12,7 @@ use image_layout::{Arch, limits};
 use super::error::ImageError;
 use super::request::Request;
 use crate::bootpack::BootPack;
+use crate::device_firmware;
 use crate::k3s::K3sBinary;
 use crate::progress::Progress;
 
@@ -66,7 +67,7 @@ impl Inputs {
             .iter()
             .map(|arch| BootPack::find(*arch, &request.boot_packs))
             .collect::<Result<Vec<_>, _>>()?;
-        let firmware = crate::device_firmware::collect(&request.firmware)?;
+        let firmware = device_firmware::collect(&request.firmware)?;
         progress.end("read the boot files");
 
         let mut inputs = Inputs {
@@ -74,8 +75,8 @@ impl Inputs {
             cluster,
             k3s,
             packs,
-            firmware,
-            warnings: Vec::new(),
+            firmware: firmware.files,
+            warnings: firmware.warnings,
         };
         inputs.look_for_oddities(request);
         Ok(inputs)
@@ -93,6 +94,12 @@ impl Inputs {
                     pack.arch()
                 ));
             }
+        }
+        for k3s in self.k3s.values().filter(|k3s| k3s.version.is_none()) {
+            self.warnings.push(format!(
+                "{} says no k3s version: is it k3s?",
+                k3s.path.display()
+            ));
         }
         if request.hauls.is_empty() {
             self.warnings

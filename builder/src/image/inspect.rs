@@ -1,7 +1,8 @@
 //! Reading back what is on an image or a stick.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc as Shared;
 
@@ -107,6 +108,14 @@ impl Source {
             path: path.to_owned(),
             source,
         };
+        // before it is opened: opening a FIFO waits for somebody who writes into it
+        let kind = fs::metadata(path).map_err(failed)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(InspectError::NoImage {
+                path: path.to_owned(),
+                why: "it is neither a file nor a drive".to_owned(),
+            });
+        }
         let mut file = File::open(path).map_err(failed)?;
         // a device has no length of its own
         let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;

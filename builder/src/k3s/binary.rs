@@ -1,13 +1,13 @@
 //! A k3s binary: what it is for and which version it says it is.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use image_layout::digest::Hasher;
 use image_layout::{Arch, Digest};
 use object::endian::LittleEndian;
-use object::read::elf::FileHeader as _;
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{elf, pod};
 
 /// How many bytes are read at once.
@@ -49,6 +49,16 @@ pub enum K3sError {
         /// What it is instead.
         why: &'static str,
     },
+    /// The download or copy stopped early.
+    #[error("{} is truncated: it has {size} bytes, and its headers name {named}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        size: u64,
+        /// The bytes that it has at least if it is whole.
+        named: u64,
+    },
     /// It is for a processor that Haulboot does not boot.
     #[error("{} is for another processor (ELF machine {machine}); Haulboot boots x86_64 and arm64", path.display())]
     OtherMachine {
@@ -64,6 +74,9 @@ impl K3sError {
     pub fn help(&self) -> Option<String> {
         let help = match self {
             K3sError::Read { .. } => "name the file with --k3s FILE",
+            K3sError::Truncated { .. } => {
+                "get it anew, and compare it with the sha256sum file of its k3s release"
+            }
             K3sError::NoElf { .. } | K3sError::OtherMachine { .. } => {
                 "take the file `k3s` (x86_64) or `k3s-arm64` of a k3s release"
             }
@@ -76,22 +89,24 @@ impl K3sBinary {
     /// Reads a file once: header, digest, and its version if one is in it.
     ///
     /// # Errors
-    /// If it can't be read, is no 64-bit little-endian ELF program, or is for another processor.
+    /// If it can't be read, is no static 64-bit little-endian ELF program, is truncated, or is for
+    /// another processor.
     pub fn inspect(path: &Path) -> Result<K3sBinary, K3sError> {
         let failed = |source| K3sError::Read {
             path: path.to_owned(),
             source,
         };
-        let mut file = File::open(path).map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
+        // before it is opened: opening a FIFO waits for somebody who writes into it
+        if !fs::metadata(path).map_err(failed)?.is_file() {
             return Err(failed(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "it is no file",
             )));
         }
+        let mut file = File::open(path).map_err(failed)?;
         let mut hasher = Hasher::sha256();
         let mut size = 0;
-        let mut arch = None;
+        let mut program = None;
         let mut version = None;
         // the end of the previous chunk stays in front, for what lies across
         let mut window = Vec::with_capacity(CHUNK + VERSION_BYTES);
@@ -102,8 +117,8 @@ impl K3sBinary {
                 .take(CHUNK as u64)
                 .read_to_end(&mut window)
                 .map_err(failed)?;
-            if arch.is_none() {
-                arch = Some(architecture(path, &window)?);
+            if program.is_none() {
+                program = Some(Program::of(path, &window)?);
             }
             if read == 0 {
                 break;
@@ -113,10 +128,17 @@ impl K3sBinary {
             size += read as u64;
             version = version.or_else(|| find_version(&window));
         }
-        let arch = match arch {
-            Some(arch) => arch,
-            None => architecture(path, &[])?,
+        let Program { arch, bytes: named } = match program {
+            Some(program) => program,
+            None => Program::of(path, &[])?,
         };
+        if size < named {
+            return Err(K3sError::Truncated {
+                path: path.to_owned(),
+                size,
+                named,
+            });
+        }
         Ok(K3sBinary {
             path: path.to_owned(),
             arch,
@@ -127,46 +149,75 @@ impl K3sBinary {
     }
 }
 
-fn architecture(path: &Path, start: &[u8]) -> Result<Arch, K3sError> {
-    let no_elf = |why| K3sError::NoElf {
-        path: path.to_owned(),
-        why,
-    };
-    let why = match start {
-        [] => Some("it is empty"),
-        [b'#', b'!', ..] => Some("it is a script"),
-        [b'<', ..] => Some("it is a web page"),
-        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [b'P', b'K', ..] => {
-            Some("it is an archive")
-        }
-        [0x7f, b'E', b'L', b'F', 1, ..] => Some("it is a program for 32-bit processors"),
-        [0x7f, b'E', b'L', b'F', ..] => None,
-        _ => Some("it is no ELF program"),
-    };
-    if let Some(why) = why {
-        return Err(no_elf(why));
-    }
-    // k3s's file is padded enough for an aligned header; pod wants no alignment here
-    let (header, _) = pod::from_bytes::<elf::FileHeader64<LittleEndian>>(start)
-        .map_err(|()| no_elf("its header is cut off"))?;
-    if !header.is_supported() {
-        return Err(no_elf("its header is malformed"));
-    }
-    let endian = header
-        .endian()
-        .map_err(|_| no_elf("it is a program for big-endian processors"))?;
-    let kind = header.e_type(endian);
-    if kind != elf::ET_EXEC && kind != elf::ET_DYN {
-        return Err(no_elf("it is an ELF file, but no program"));
-    }
-    let machine = header.e_machine(endian).0;
-    Arch::ALL
-        .into_iter()
-        .find(|arch| arch.elf_machine() == machine)
-        .ok_or_else(|| K3sError::OtherMachine {
+/// What the headers at the start of a program say.
+struct Program {
+    arch: Arch,
+    /// The bytes that the file has at least: the end of its last segment or section table.
+    bytes: u64,
+}
+
+impl Program {
+    fn of(path: &Path, start: &[u8]) -> Result<Program, K3sError> {
+        let no_elf = |why| K3sError::NoElf {
             path: path.to_owned(),
-            machine,
-        })
+            why,
+        };
+        let why = match start {
+            [] => Some("it is empty"),
+            [b'#', b'!', ..] => Some("it is a script"),
+            [b'<', ..] => Some("it is a web page"),
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [b'P', b'K', ..] => {
+                Some("it is an archive")
+            }
+            [0x7f, b'E', b'L', b'F', 1, ..] => Some("it is a program for 32-bit processors"),
+            [0x7f, b'E', b'L', b'F', ..] => None,
+            _ => Some("it is no ELF program"),
+        };
+        if let Some(why) = why {
+            return Err(no_elf(why));
+        }
+        // k3s's file is padded enough for an aligned header; pod wants no alignment here
+        let (header, _) = pod::from_bytes::<elf::FileHeader64<LittleEndian>>(start)
+            .map_err(|()| no_elf("its header is cut off"))?;
+        if !header.is_supported() {
+            return Err(no_elf("its header is malformed"));
+        }
+        let endian = header
+            .endian()
+            .map_err(|_| no_elf("it is a program for big-endian processors"))?;
+        let kind = header.e_type(endian);
+        if kind != elf::ET_EXEC && kind != elf::ET_DYN {
+            return Err(no_elf("it is an ELF file, but no program"));
+        }
+        let machine = header.e_machine(endian).0;
+        let arch = Arch::ALL
+            .into_iter()
+            .find(|arch| arch.elf_machine() == machine)
+            .ok_or_else(|| K3sError::OtherMachine {
+                path: path.to_owned(),
+                machine,
+            })?;
+        // linkers put the program headers right behind the header
+        let segments = header
+            .program_headers(endian, start)
+            .map_err(|_| no_elf("its program headers are cut off"))?;
+        if segments
+            .iter()
+            .any(|segment| segment.p_type(endian) == elf::PT_INTERP)
+        {
+            return Err(no_elf("it needs shared libraries, and k3s is static"));
+        }
+        let sections = u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian));
+        let bytes = segments
+            .iter()
+            .map(|segment| {
+                segment
+                    .p_offset(endian)
+                    .saturating_add(segment.p_filesz(endian))
+            })
+            .fold(header.e_shoff(endian).saturating_add(sections), u64::max);
+        Ok(Program { arch, bytes })
+    }
 }
 
 /// Finds `v1.34.1+k3s1`, also with a suffix such as `-rc2` before the plus.
@@ -209,8 +260,6 @@ fn find_version(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn elf(machine: u16, class: u8, rest: &[u8]) -> Vec<u8> {
@@ -256,6 +305,61 @@ mod tests {
             );
             assert_eq!(k3s.digest, Digest::sha256_of(&contents));
         }
+    }
+
+    /// A program with one segment of `kind` that ends at byte `end`.
+    fn with_segment(kind: u8, end: u64) -> Vec<u8> {
+        let mut bytes = elf(62, 2, &[0; 56]);
+        // e_phoff, e_phentsize, e_phnum; p_type, p_filesz
+        bytes[32] = 64;
+        bytes[54] = 56;
+        bytes[56] = 1;
+        bytes[64] = kind;
+        bytes[64 + 32..64 + 40].copy_from_slice(&end.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_program_that_is_cut_off_or_not_static_is_refused() {
+        assert!(inspect(&with_segment(1, 120)).is_ok());
+        let error = inspect(&with_segment(1, 121)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                K3sError::Truncated {
+                    size: 120,
+                    named: 121,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let mut sections = elf(62, 2, b"");
+        // e_shoff, e_shentsize, e_shnum
+        sections[40] = 64;
+        sections[58] = 64;
+        sections[60] = 2;
+        let error = inspect(&sections).unwrap_err();
+        assert!(
+            matches!(error, K3sError::Truncated { named: 192, .. }),
+            "{error}"
+        );
+        let error = inspect(&with_segment(3, 0)).unwrap_err();
+        assert!(error.to_string().contains("static"), "{error}");
+    }
+
+    #[test]
+    fn a_fifo_is_refused_without_waiting_for_a_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(matches!(
+            K3sBinary::inspect(&path),
+            Err(K3sError::Read { .. })
+        ));
+        assert!(crate::bootpack::BootPack::open(&path).is_err());
+        assert!(crate::image::inspect(&path).is_err());
     }
 
     #[test]
