@@ -26,6 +26,14 @@ STEP = @scripts/step.sh
 # speed. Cargo has one release profile for both, so what differs comes by its environment.
 SMALL = CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_OPT_LEVEL=s
 
+# TLS brings the only C of the programs of the node: a compiler of the distribution's makes it for
+# its own architecture with the ordinary name, for the other one with a prefix. It needs no C
+# library; what distributions switch on by themselves would call for theirs.
+CC_x86_64 = $(if $(filter x86_64,$(HOST)),gcc,x86_64-linux-gnu-gcc)
+CC_arm64 = $(if $(filter arm64,$(HOST)),gcc,aarch64-linux-gnu-gcc)
+NODE_C = $(foreach a,$(BOTH),CC_$(subst -,_,$(MUSL_$(a)))=$(CC_$(a)) \
+	CFLAGS_$(subst -,_,$(MUSL_$(a)))="-U_FORTIFY_SOURCE -fno-stack-protector")
+
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -66,12 +74,13 @@ clean: ## remove everything that was built
 	rm -rf target
 
 # What each goal needs of the machine, in the words of scripts/packages.list.
-NEEDS_all = build pack
-NEEDS_image = build pack
-NEEDS_demo = build pack demo $(addprefix boot-,$(ARCHES))
-NEEDS_test = build pack test $(addprefix boot-,$(BOTH))
-NEEDS_lint = build lint
-NEEDS_dist = build pack dist
+CROSS = $(addprefix cross-,$(filter-out $(HOST),$(BOTH)))
+NEEDS_all = build pack $(CROSS)
+NEEDS_image = build pack $(CROSS)
+NEEDS_demo = build pack demo $(CROSS) $(addprefix boot-,$(ARCHES))
+NEEDS_test = build pack test $(CROSS) $(addprefix boot-,$(BOTH))
+NEEDS_lint = build lint $(CROSS)
+NEEDS_dist = build pack dist $(CROSS)
 setup-%: FORCE
 	@scripts/setup.sh $(NEEDS_$*)
 
@@ -87,7 +96,7 @@ agents: $(foreach a,$(BOTH),$(call agent,$(a)))
 # Per architecture: the programs that run on the node, the packages it boots from, the boot pack.
 define PER_ARCH
 $(call agent,$(1)): FORCE
-	$$(STEP) agent-$(1) 'agent for $(1)' env $$(SMALL) $$(CARGO) build --release -p agent --target $(MUSL_$(1))
+	$$(STEP) agent-$(1) 'agent for $(1)' env $$(SMALL) $$(NODE_C) $$(CARGO) build --release -p agent --target $(MUSL_$(1))
 
 $(call hello,$(1)): FORCE
 	$$(STEP) hello-$(1) 'demonstration: program of its images for $(1)' \

@@ -8,7 +8,10 @@
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use image_layout::status::{MissingFirmware, NodeStatus, Outcome, Problem, Stage};
+use image_layout::cluster::Role;
+use image_layout::status::{
+    ClusterStatus, MissingFirmware, NodeStatus, Outcome, Problem, Stage, StateStatus,
+};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -44,7 +47,62 @@ pub(crate) enum Report {
     Node(NodeStatus),
     /// Drivers' unmet wishes; replaces what was said before.
     MissingFirmware(Vec<MissingFirmware>),
+    /// How a wait is going; one line for the console, nowhere kept.
+    Progress(String),
+    /// Where k3s keeps its data.
+    State(StateStatus),
+    /// k3s as the node process sees it; replaces what was said before. PID 1 adds
+    /// [`ClusterStatus::ends`].
+    Cluster(ClusterStatus),
+    /// What PID 1 is to do with k3s.
+    K3s(Order),
 }
+
+/// What the node process wants done with k3s. PID 1 starts it, reaps it, and starts it again with
+/// growing pauses for as long as it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// It is to run in this role, `server` or `agent`. Nothing happens if it does already.
+    Run(Role),
+    /// It is to end in an orderly way and to be started at once; ends of this kind count for no
+    /// pause.
+    Restart,
+    /// It is to end in an orderly way and stay so.
+    Stop,
+}
+
+/// What PID 1 tells the node process, on the same channel: one packet is one of them as JSON.
+/// A node process that was started anew is told the last of each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Word {
+    /// The stage *registry* ended, well or not: the stages *state* and *cluster* are due.
+    Go,
+    /// How k3s stands, whenever that changes.
+    K3s(K3sState),
+}
+
+/// How k3s stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct K3sState {
+    /// Whether the process runs.
+    pub(crate) running: bool,
+    /// Whether it has said READY=1 since it was started.
+    pub(crate) ready: bool,
+    /// How often it ended by itself in this boot, with whatever code: it never ought to.
+    pub(crate) ends: u32,
+    /// How it ended last, `exit code 1`, in words; empty if it never did.
+    pub(crate) how: String,
+    /// Seconds until it is started again; 0 if it runs or is not wanted.
+    pub(crate) pause: u64,
+    /// The last lines of its log when it ended last, at most [`TAIL_BYTES`].
+    pub(crate) tail: String,
+}
+
+/// Bytes of [`K3sState::tail`].
+pub(crate) const TAIL_BYTES: usize = 16 << 10;
 
 /// A child's end of the channel.
 ///

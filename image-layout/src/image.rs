@@ -23,6 +23,9 @@ pub struct ImageInfo {
     pub cluster: String,
     /// Per architecture, what boots and runs there.
     pub arches: BTreeMap<Arch, ArchInfo>,
+    /// Whether the stick is for agents alone: it has no CA keys and no server token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agents_only: bool,
     /// The hauls, as given to the builder.
     pub hauls: Vec<HaulInfo>,
     /// Blobs of all hauls: how many, and bytes.
@@ -60,6 +63,10 @@ pub struct K3sInfo {
     pub size: u64,
     /// Its digest.
     pub digest: Digest,
+    /// Where its data lies unpacked, [`crate::paths::haul::k3s_data`]: the directory's name. None
+    /// for a file of a shape that the builder does not know; k3s unpacks itself then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
 }
 
 /// One of the hauls that went in.

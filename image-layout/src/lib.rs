@@ -18,8 +18,10 @@ pub mod oci;
 pub mod partitions;
 pub mod paths;
 pub mod reference;
+pub mod secrets;
 pub mod status;
 pub mod text;
+pub mod yaml;
 
 pub use arch::Arch;
 pub use digest::Digest;

@@ -50,7 +50,8 @@ pub mod haul {
     pub const CATALOG: &str = "catalog.json";
     /// Secrets of the cluster; 0700, root. Never in the registry's view.
     pub const SECRETS: &str = "secrets";
-    /// Manifests for k3s.
+    /// Manifests for k3s: each file and directory of `manifests:` in `cluster.yaml`, under the path
+    /// given there.
     pub const MANIFESTS: &str = "manifests";
 
     /// Everything that belongs to one architecture.
@@ -63,6 +64,18 @@ pub mod haul {
         format!("arch/{arch}/k3s")
     }
 
+    /// What k3s's launcher would unpack, unpacked: `bin/`, `.sha256sums`, `.links`. `hash` is the
+    /// name that the launcher gives the directory (k3s: cmd/k3s/main.go).
+    pub fn k3s_data(arch: Arch, hash: &str) -> String {
+        format!("arch/{arch}/k3s-data/{hash}")
+    }
+
+    /// Programs that make and check file systems, with the libraries they need: see
+    /// [`super::tools`].
+    pub fn tools(arch: Arch) -> String {
+        format!("arch/{arch}/tools")
+    }
+
     /// Kernel modules: `modules.dep`, `modules.alias` ... and `kernel/` lie directly in it.
     pub fn modules(arch: Arch, kernel_release: &str) -> String {
         format!("arch/{arch}/modules/{kernel_release}")
@@ -72,6 +85,52 @@ pub mod haul {
     pub fn firmware(arch: Arch) -> String {
         format!("arch/{arch}/firmware")
     }
+}
+
+/// Inside [`haul::SECRETS`], and with the same names in the builder's directory of credentials.
+/// Every file is 0600, every directory 0700.
+pub mod secrets {
+    /// The servers' token in k3s's secure form, `K10<sha256 of server-ca.crt>::server:<secret>`,
+    /// one line. Not on sticks for agents.
+    pub const SERVER_TOKEN: &str = "server-token";
+    /// The agents' token, `K10<sha256 of server-ca.crt>::node:<secret>`, one line.
+    pub const AGENT_TOKEN: &str = "agent-token";
+    /// 64 hexadecimal digits, one line: node passwords are made from it, [`crate::secrets`].
+    pub const CLUSTER_SECRET: &str = "cluster-secret";
+    /// Directory with the files of k3s's `server/tls` (k3s:
+    /// contrib/util/generate-custom-ca-certs.sh), see [`TLS_FILES`]. On sticks for agents it
+    /// holds [`SERVER_CA`] alone.
+    pub const TLS: &str = "tls";
+    /// Inside [`TLS`], the certificate that agents check their server by.
+    pub const SERVER_CA: &str = "server-ca.crt";
+    /// Inside [`TLS`]: everything that a server has before its first start.
+    pub const TLS_FILES: [&str; 11] = [
+        "server-ca.crt",
+        "server-ca.key",
+        "client-ca.crt",
+        "client-ca.key",
+        "request-header-ca.crt",
+        "request-header-ca.key",
+        "service.key",
+        "etcd/peer-ca.crt",
+        "etcd/peer-ca.key",
+        "etcd/server-ca.crt",
+        "etcd/server-ca.key",
+    ];
+    /// The administrator's kubeconfig. Only in the directory of credentials, never on a stick.
+    pub const KUBECONFIG: &str = "kubeconfig";
+}
+
+/// Inside [`haul::tools`].
+pub mod tools {
+    /// The dynamic linker; the programs are started through it: `ld.so --library-path lib PROGRAM`.
+    pub const LINKER: &str = "ld.so";
+    /// Directory with the libraries.
+    pub const LIBRARIES: &str = "lib";
+    /// Makes an ext4 file system.
+    pub const MKE2FS: &str = "mke2fs";
+    /// Checks and mends one.
+    pub const E2FSCK: &str = "e2fsck";
 }
 
 /// Inside the initramfs.
@@ -99,6 +158,12 @@ pub mod node {
     pub const CONFIG: &str = "/run/haulboot/config";
     /// The copy of `cluster.yaml` that this boot uses.
     pub const CLUSTER_YAML: &str = "/run/haulboot/cluster.yaml";
+    /// k3s says here that it is ready (sd_notify(3)); PID 1 listens.
+    pub const NOTIFY: &str = "/run/haulboot/notify.sock";
+    /// The k3s launcher, a link to the file on HAUL.
+    pub const K3S: &str = "/usr/local/bin/k3s";
+    /// Where k3s keeps its data unless `cluster.yaml` says otherwise.
+    pub const K3S_DATA: &str = "/var/lib/rancher/k3s";
     /// The agent's binary.
     pub const AGENT: &str = "/usr/sbin/haulboot";
     /// Name of the virtio-serial port that carries the status lines.

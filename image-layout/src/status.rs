@@ -130,6 +130,12 @@ pub struct Status {
     pub node: Option<NodeStatus>,
     /// Stages that ended, in the order of the boot.
     pub stages: Vec<StageReport>,
+    /// Where k3s keeps its data, once known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateStatus>,
+    /// k3s on this machine, once it is known that it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
     /// What the image carries; absent where the registry serves a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<crate::image::ImageInfo>,
@@ -139,6 +145,57 @@ pub struct Status {
     pub root_bytes_used: u64,
     /// The last notices, oldest first.
     pub notices: Vec<String>,
+}
+
+/// Where k3s keeps its data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StateStatus {
+    /// `memory`, `disk` or `stick`.
+    pub kind: String,
+    /// The device, `sda1`; empty for memory.
+    pub device: String,
+    /// Its bound in bytes.
+    pub bytes: u64,
+    /// Bound in bytes of the image store, where that is a mount of its own; else 0.
+    pub image_store_bytes: u64,
+}
+
+/// k3s as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterStatus {
+    /// Version of k3s, if the builder could read it.
+    pub k3s: String,
+    /// Whether the launcher found its data unpacked on the stick.
+    pub in_place: bool,
+    /// What it is doing.
+    pub phase: ClusterPhase,
+    /// For agents: the server they join, `https://192.168.0.2:6443`.
+    pub server: String,
+    /// How often k3s ended in this boot, for whatever reason.
+    pub ends: u32,
+}
+
+/// What k3s is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClusterPhase {
+    /// Files are being laid down.
+    #[default]
+    Preparing,
+    /// An agent waits for its server to answer.
+    WaitingForServer,
+    /// k3s runs and has not said that it is ready.
+    Starting,
+    /// k3s said that it is ready; the node's own Ready is awaited.
+    WaitingForNode,
+    /// The node is Ready.
+    Ready,
+    /// The node was Ready and is not now.
+    NotReady,
+    /// k3s ended and is started again after a pause, or can't be started at all.
+    Failed,
 }
 
 /// Who a machine is and how it is reached.

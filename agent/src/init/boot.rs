@@ -561,6 +561,10 @@ impl Boot {
                 }
             }
             Report::MissingFirmware(missing) => machine.reporter.firmware_of_node(missing),
+            Report::Progress(text) => machine.reporter.say(&text),
+            Report::State(state) => machine.reporter.set_state(state),
+            Report::Cluster(cluster) => machine.reporter.set_cluster(cluster),
+            Report::K3s(_) => {}
         }
     }
 

@@ -70,7 +70,12 @@ impl Spec {
         match report {
             Report::Begin(stage) | Report::End { stage, .. } => self.stages.contains(stage),
             Report::Notice(_) => true,
-            Report::Node(_) | Report::MissingFirmware(_) => self.name == NODE.name,
+            Report::Node(_)
+            | Report::MissingFirmware(_)
+            | Report::Progress(_)
+            | Report::State(_)
+            | Report::Cluster(_)
+            | Report::K3s(_) => self.name == NODE.name,
         }
     }
 }

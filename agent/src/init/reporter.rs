@@ -5,7 +5,8 @@ use std::path::Path;
 
 use image_layout::paths::node;
 use image_layout::status::{
-    MissingFirmware, NodeStatus, Outcome, Problem, Stage, StageReport, Status, StatusLine,
+    ClusterStatus, MissingFirmware, NodeStatus, Outcome, Problem, Stage, StageReport, StateStatus,
+    Status, StatusLine,
 };
 
 use super::clock::Uptime;
@@ -84,6 +85,18 @@ impl Reporter {
     /// Who this machine is.
     pub(super) fn set_node(&mut self, node: NodeStatus) {
         self.status.node = Some(node);
+        self.changed = true;
+    }
+
+    /// Where k3s keeps its data.
+    pub(super) fn set_state(&mut self, state: StateStatus) {
+        self.status.state = Some(state);
+        self.changed = true;
+    }
+
+    /// How k3s stands.
+    pub(super) fn set_cluster(&mut self, cluster: ClusterStatus) {
+        self.status.cluster = Some(cluster);
         self.changed = true;
     }
 

@@ -145,6 +145,7 @@ impl Inputs {
                 version: k3s.version.clone(),
                 size: k3s.size,
                 digest: k3s.digest,
+                data: None,
             }),
             firmware: self.firmware.keys().cloned().collect(),
         }

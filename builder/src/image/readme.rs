@@ -70,6 +70,7 @@ mod tests {
     fn every_line_ends_as_windows_expects_and_fits_a_narrow_window() {
         let text = text(&ImageInfo {
             format: FORMAT,
+            agents_only: false,
             builder: "0.1.0".into(),
             built: 1_700_000_000,
             cluster: "edge".into(),

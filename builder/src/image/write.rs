@@ -109,6 +109,7 @@ fn assemble(
     let built = identity::build_time(request.source_date_epoch, recorded.chain([loaded.newest]));
     let info = ImageInfo {
         format: FORMAT,
+        agents_only: false,
         builder: env!("CARGO_PKG_VERSION").to_owned(),
         built,
         cluster: inputs.cluster.name.clone(),
