@@ -60,7 +60,7 @@ image: setup-image $(BUILDER) $(foreach a,$(ARCHES),$(call pack,$(a))) ## write 
 	@$(BUILDER) $(INPUTS) $(addprefix --arch ,$(ARCHES)) -o $(OUT)
 
 lint: setup-lint ## formatting, clippy, shell scripts, licences and advisories
-	@scripts/lint.sh
+	@env $(NODE_C) scripts/lint.sh
 
 dist: setup-dist agents $(BUILDER) $(foreach a,$(BOTH),$(call pack,$(a))) ## archives that work on a machine without Rust
 	@scripts/dist.sh
