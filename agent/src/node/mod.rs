@@ -4,6 +4,7 @@
 //! comes from the network is parsed here and nowhere near PID 1.
 
 mod clock;
+mod cluster;
 mod config_file;
 mod etc;
 mod identity;
