@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use time::OffsetDateTime;
 
+use crate::conditions::{self, tries};
 use crate::config::{CONFIG, Config, Role};
 use crate::join::{self, Member};
 use crate::launcher::{self, Archive};
@@ -41,11 +42,20 @@ pub fn main() -> ExitCode {
         .and_then(|path| path.rsplit('/').next())
         .unwrap_or_default();
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    // children speak to whoever started them, not to the tests
+    let child = matches!(words.first(), Some(&"--try"));
     let outcome = match (name, words.as_slice()) {
         (_, ["--version" | "-v"]) => {
             println!("k3s version {} (probe)", crate::VERSION);
             Ok(())
         }
+        ("sh" | "ash", [script, ..]) => crate::sh::run(Path::new(script)),
+        ("kubectl" | "crictl" | "ctr", _) => {
+            println!("{name} of the probe");
+            Ok(())
+        }
+        (_, ["--try", what, path]) => tries::carry_out(what, Path::new(path)),
+        (_, ["--sleep", _]) => crate::pods::sleep(),
         (_, ["server", ..]) => start(Role::Server, &arguments),
         (_, ["agent", ..]) => start(Role::Agent, &arguments),
         _ => Err(anyhow!(
@@ -54,6 +64,10 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if child => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             report::event(&json!({"event": "refused", "why": format!("{error:#}")}));
             eprintln!("level=fatal msg=\"Error: {error:#}\"");
@@ -64,7 +78,12 @@ pub fn main() -> ExitCode {
 
 fn start(role: Role, arguments: &[OsString]) -> Result<()> {
     let file = Path::new(CONFIG);
-    if std::env::var_os("K3S_DATA_DIR").is_none()
+    let place = std::env::var_os("K3S_DATA_DIR").map(PathBuf::from);
+    if place.is_none() {
+        conditions::before_the_launcher();
+    }
+    if place.is_none()
+        // a bare probe has no archive, and goes on by itself
         && let Some(archive) = Archive::of(&std::env::current_exe()?)?
     {
         // the launcher looks for two keys only; what is wrong with others is k3s's to say
@@ -78,6 +97,11 @@ fn start(role: Role, arguments: &[OsString]) -> Result<()> {
     let (config, warnings) = Config::read(file, role).map_err(|why| anyhow!("{why}"))?;
     for warning in warnings {
         report::log(warning);
+    }
+    conditions::check(role, &config, place.is_some());
+    if let Some(place) = place {
+        let detected = crate::aux::detect(&place).map_err(|error| format!("{error:#}"));
+        report::verdict("links in bin/aux can be replaced", detected);
     }
     run(role, &config)
 }
@@ -138,10 +162,18 @@ fn run(role: Role, config: &Config) -> Result<()> {
         }
     };
     let joined = member.join();
+    if let Err(error) = crate::pull::check(config) {
+        report::condition("registries.yaml is k3s's", false, format!("{error:#}"));
+    }
     member.register(&joined)?;
     if let Some(server) = server {
         server.ready.store(true, Ordering::Release);
+        crate::manifests::check(&config.data_dir());
     }
+    if let Err(error) = crate::pods::start() {
+        report::condition("a pod can be started", false, format!("{error:#}"));
+    }
+    report::sum();
     crate::notify::ready()?;
     report::event(&json!({"event": "up", "role": role.name(), "node": member.name}));
     member.stay(&joined)
