@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::port::{Port, PortError};
@@ -28,6 +28,17 @@ impl ProbePort {
         self.wait(&what, bound, |lines| {
             lines.iter().any(|line| fits(line, wanted)).then_some(())
         })
+    }
+
+    /// That no line so far has all these keys with these values.
+    ///
+    /// # Errors
+    /// When one has.
+    pub fn no_line(&self, unwanted: &ProbeLine) -> Result<()> {
+        match self.lines().iter().find(|line| fits(line, unwanted)) {
+            Some(line) => bail!("the probe reported {line:?}"),
+            None => Ok(()),
+        }
     }
 
     /// That it is up, has checked at least so many conditions, and that none of them failed.
@@ -131,6 +142,8 @@ mod tests {
             ])
         };
         port.wait_line(&wanted("CA hash"), LONG).unwrap();
+        assert!(port.no_line(&wanted("CA hash")).is_err());
+        port.no_line(&wanted("token")).unwrap();
         assert!(port.wait_line(&wanted("token"), LONG).is_err());
     }
 }

@@ -57,6 +57,8 @@ pub enum Step {
     On(BTreeMap<String, Vec<Step>>),
     /// The stand-in for k3s reports a line with these keys and values.
     Probe(ProbeLine),
+    /// The stand-in for k3s has reported no line with these keys and values.
+    NoProbe(ProbeLine),
     /// The stand-in for k3s is up and found every condition met, at least so many.
     NoConditionFails {
         /// How many it must have checked.

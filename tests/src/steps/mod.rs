@@ -234,6 +234,7 @@ impl Node<'_> {
             Step::CtrlAltDel => self.ctrl_alt_del(),
             Step::Cut => self.vm.cut(),
             Step::Probe(line) => Ok(self.vm.probe().wait_line(line, self.row.bound())?),
+            Step::NoProbe(line) => self.vm.probe().no_line(line),
             Step::NoConditionFails { at_least } => self.vm.probe().no_condition_fails(*at_least),
             Step::Cluster(wanted) => self.cluster(wanted),
             Step::Kubectl(call) => self.kubectl(call),
