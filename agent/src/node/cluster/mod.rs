@@ -1,0 +1,18 @@
+//! The stages *state* and *cluster*: this machine becomes a node of Kubernetes.
+//!
+//! `stage` is the course of events; PID 1 starts k3s when it is told to (see `crate::report`).
+
+mod carried;
+mod early_clock;
+mod http;
+mod machine;
+mod ready;
+mod screens;
+mod server;
+mod stage;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+pub(super) use machine::{Machine, ThisMachine};
+pub(super) use stage::{Pace, Stages};
