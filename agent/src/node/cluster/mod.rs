@@ -4,6 +4,7 @@
 
 mod carried;
 mod early_clock;
+mod files;
 mod http;
 mod machine;
 mod ready;
@@ -14,5 +15,5 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-pub(super) use machine::{Machine, ThisMachine};
+pub(super) use machine::ThisMachine;
 pub(super) use stage::{Pace, Stages};
