@@ -10,6 +10,7 @@ mod etc;
 mod identity;
 mod machine;
 mod network;
+mod state;
 mod status;
 mod words;
 
