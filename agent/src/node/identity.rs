@@ -81,7 +81,10 @@ pub(super) async fn identify(
     let name = assignment.name.clone();
     let name = name.unwrap_or_else(|| machine::own_name(&machine));
     reports.node(|node| {
-        node.cluster = cluster.as_ref().map(|cluster| cluster.name.clone()).unwrap_or_default();
+        node.cluster = cluster
+            .as_ref()
+            .map(|cluster| cluster.name.clone())
+            .unwrap_or_default();
         node.name = name.clone();
         node.role = assignment.role.to_string();
         node.matched_by = assignment.matched.to_string();

@@ -26,8 +26,8 @@ use image_layout::paths;
 use tokio::sync::watch;
 
 use self::cluster::{Pace, Stages, ThisMachine};
-use self::network::{Patience, Reach};
 use self::network::netlink::{Netlink, NetlinkError};
+use self::network::{Patience, Reach};
 use self::status::Reports;
 use self::words::{Closed, Listener};
 use crate::report::Sender;

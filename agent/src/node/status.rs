@@ -61,7 +61,8 @@ impl Reports {
 
     /// How a stage's wait is going, for the console alone.
     pub(super) fn progress(&self, stage: Stage, text: &str) {
-        self.sender.send(&Report::Progress(format!("{stage:<8} {text}")));
+        self.sender
+            .send(&Report::Progress(format!("{stage:<8} {text}")));
     }
 
     /// Where k3s keeps its data.

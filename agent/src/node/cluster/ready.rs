@@ -224,7 +224,10 @@ mod tests {
         ] {
             let object = parse(json(&conditions).as_bytes()).unwrap();
             assert_eq!((object.ready, object.why.as_str()), (ready, why));
-            assert_eq!((object.boot_id.as_str(), object.machine_id.as_str()), ("b", "m"));
+            assert_eq!(
+                (object.boot_id.as_str(), object.machine_id.as_str()),
+                ("b", "m")
+            );
         }
         assert!(!parse(br#"{"kind":"Node"}"#).unwrap().ready);
         assert!(parse(b"[]").is_err());

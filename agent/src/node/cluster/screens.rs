@@ -121,7 +121,11 @@ pub(super) fn ends(k3s: &K3sState, meaning: Option<Problem>) -> Failure {
         what.push_str("\nIts last lines:\n");
         what.push_str(&lines.join("\n"));
     }
-    Failure::new(format!("k3s ended {} times ({})", k3s.ends, k3s.how), what, mend)
+    Failure::new(
+        format!("k3s ended {} times ({})", k3s.ends, k3s.how),
+        what,
+        mend,
+    )
 }
 
 /// Two machines under one name.

@@ -6,8 +6,8 @@ use image_layout::paths::secrets;
 use image_layout::status::Stage;
 use tokio::time::{Instant, sleep};
 
-use super::Machine;
 use super::http::{Answer, Basic, Client, HttpError, Origin};
+use super::machine::Machine;
 use super::screens::{self, Failure};
 use crate::node::clock::civil;
 use crate::node::status::Reports;
@@ -221,7 +221,13 @@ mod tests {
         };
         let pair = Some(("node".to_owned(), "a:b".to_owned()));
         assert_eq!(read("K10abc::node:a:b\n"), pair);
-        for wrong in ["", "secret", "node:secret", "K10abc::node:", "K10abc:node:x"] {
+        for wrong in [
+            "",
+            "secret",
+            "node:secret",
+            "K10abc::node:",
+            "K10abc:node:x",
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

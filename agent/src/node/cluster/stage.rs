@@ -7,22 +7,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use image_layout::Arch;
 use image_layout::cluster::{Cluster, Role};
 use image_layout::image::K3sInfo;
 use image_layout::paths::{self, haul, secrets};
-use image_layout::Arch;
 use image_layout::status::{ClusterPhase, ClusterStatus, Stage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::carried::{self, Carried};
-use super::machine::{Facts, LaidDown, Machine, Prepared};
+use super::files::{Facts, LaidDown};
+use super::machine::Machine;
 use super::ready::{self, Look};
 use super::screens::{self, Failure};
 use super::server::{self, SECRET_BYTES, Server};
 use super::standing::{Act, Own, Patience, Standing};
 use crate::node::identity::Identity;
 use crate::node::network::Reach;
+use crate::node::state::Prepared;
 use crate::node::status::Reports;
 use crate::node::words::Words;
 use crate::node::{Place, read_bounded};
@@ -119,10 +121,13 @@ impl Stages {
         }
         match self.what_to_do() {
             Task::Nothing(why) => {
-                self.reports.skipped(Stage::State, why.clone());
-                self.reports.skipped(Stage::Cluster, why);
+                for stage in [Stage::State, Stage::Cluster] {
+                    self.reports.begin(stage);
+                    self.reports.skipped(stage, why.clone());
+                }
             }
             Task::Impossible(failure) => {
+                self.reports.begin(Stage::State);
                 self.reports.skipped(Stage::State, failure.detail.clone());
                 self.reports.begin(Stage::Cluster);
                 let Failure { detail, problem } = failure;
@@ -159,9 +164,7 @@ impl Stages {
         match carried::k3s(&self.place.image_json) {
             Err(why) => Task::Impossible(screens::no_image(&why)),
             Ok(Carried::Nothing) => Task::Nothing("the stick carries no k3s".to_owned()),
-            Ok(Carried::ForOthers) => {
-                Task::Impossible(screens::no_k3s(Arch::current().name()))
-            }
+            Ok(Carried::ForOthers) => Task::Impossible(screens::no_k3s(Arch::current().name())),
             Ok(Carried::K3s(k3s)) => Task::Run {
                 cluster: Box::new(cluster.clone()),
                 k3s,
@@ -351,14 +354,8 @@ impl Node {
         let k3s = self.stages.words.k3s.borrow_and_update().clone();
         let own = self.own();
         let now = Instant::now();
-        let mut standing = Standing::new(
-            self.name.clone(),
-            self.role,
-            own,
-            pace.patience,
-            k3s,
-            now,
-        );
+        let mut standing =
+            Standing::new(self.name.clone(), self.role, own, pace.patience, k3s, now);
         let mut address = self.stages.network.borrow_and_update().own.clone();
         let mut pause = pace.look.0;
         let (mut look_at, mut tick_at) = (now, now + pace.progress);
@@ -464,7 +461,11 @@ impl Node {
     /// A slow machine is no failure; what k3s waits for stands in its log.
     fn silent(&self, k3s: &K3sState) {
         let minutes = self.stages.pace.patience.silent.as_secs() / 60;
-        let log = self.stages.place.root.join(paths::node::LOGS.trim_start_matches('/'));
+        let log = self
+            .stages
+            .place
+            .root
+            .join(paths::node::LOGS.trim_start_matches('/'));
         let log = tail(&log.join("k3s.log")).unwrap_or_else(|| k3s.tail.clone());
         let lines = screens::last_lines(&log);
         let lines = match lines.is_empty() {
@@ -507,11 +508,13 @@ fn tail(path: &Path) -> Option<String> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Failure::new(
-            "a fault of the agent",
-            format!("A part of the agent ended unexpectedly: {error}."),
-            "Restart the machine. The log node.log says more; please report it.",
-        ))
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Failure::new(
+                "a fault of the agent",
+                format!("A part of the agent ended unexpectedly: {error}."),
+                "Restart the machine. The log node.log says more; please report it.",
+            ))
+        })
 }

@@ -143,13 +143,17 @@ impl Api {
 
     pub(super) fn says(&self, path: &str, status: u16, body: impl Into<String>) {
         let mut script = self.script.lock().unwrap();
-        script.answers.insert(path.to_owned(), (status, body.into()));
+        script
+            .answers
+            .insert(path.to_owned(), (status, body.into()));
     }
 
     pub(super) fn was_asked(&self, path: &str) -> Vec<Option<String>> {
         let script = self.script.lock().unwrap();
         let asked = script.asked.iter().filter(|(asked, _)| asked == path);
-        asked.map(|(_, authorization)| authorization.clone()).collect()
+        asked
+            .map(|(_, authorization)| authorization.clone())
+            .collect()
     }
 }
 

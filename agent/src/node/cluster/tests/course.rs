@@ -48,9 +48,8 @@ fn image_json(image: &Image) -> String {
         Arch::Arm64 => Arch::X86_64,
     };
     let digest = image_layout::Digest::sha256_of(b"k3s");
-    let k3s = format!(
-        r#","k3s":{{"version":"v1.36.3+k3s1","size":1,"digest":"{digest}","data":"abc"}}"#
-    );
+    let k3s =
+        format!(r#","k3s":{{"version":"v1.36.3+k3s1","size":1,"digest":"{digest}","data":"abc"}}"#);
     let arch = |arch: Arch, k3s: &str| {
         format!(
             r#""{arch}":{{"kernel":"6.12","kernelPackage":"","bootLoaderPackage":"","agent":"1"
@@ -177,14 +176,24 @@ fn local(test: impl AsyncFnOnce()) {
 #[test]
 fn a_machine_without_k3s_skips_both_stages() {
     for (role, configured, image, why) in [
-        (Role::Registry, true, Image::K3s, "this machine is a registry"),
+        (
+            Role::Registry,
+            true,
+            Image::K3s,
+            "this machine is a registry",
+        ),
         (
             Role::Registry,
             false,
             Image::K3s,
             "it is not known which node this machine is",
         ),
-        (Role::Server, true, Image::Nothing, "the stick carries no k3s"),
+        (
+            Role::Server,
+            true,
+            Image::Nothing,
+            "the stick carries no k3s",
+        ),
     ] {
         local(async || {
             let mut rig = Rig::start(role, configured.then(cluster), image).await;
@@ -215,8 +224,10 @@ fn a_server_waits_for_its_address_and_is_done_when_the_node_is_ready() {
         let mut rig = Rig::start(Role::Server, Some(cluster()), Image::K3s).await;
         rig.pid1.say(&Word::Go);
         let end = rig.pid1.end(Stage::State).await;
-        assert_eq!((end.0, end.1.as_str()), (Outcome::Done, "disk none"));
-        rig.pid1.progress("waiting for an address of this machine, ").await;
+        assert_eq!((end.0, end.1.as_str()), (Outcome::Done, "disk None"));
+        rig.pid1
+            .progress("waiting for an address of this machine, ")
+            .await;
         rig.address(2);
         rig.pid1.notice("laid down").await;
         assert_eq!(rig.pid1.order().await, Order::Run(Role::Server));
@@ -227,7 +238,9 @@ fn a_server_waits_for_its_address_and_is_done_when_the_node_is_ready() {
         rig.pid1.k3s(true, true, 0);
         rig.pid1.phase(ClusterPhase::WaitingForNode).await;
         rig.node(true, "the boot before");
-        rig.pid1.progress("waiting for node cp-1 to become Ready, ").await;
+        rig.pid1
+            .progress("waiting for node cp-1 to become Ready, ")
+            .await;
         rig.node(true, "this-boot");
         let end = rig.pid1.end(Stage::Cluster).await;
         let detail = "k3s v1.36.3+k3s1 server, node cp-1 Ready".to_owned();
@@ -255,13 +268,19 @@ fn k3s_that_ends_three_times_is_a_screen_until_the_node_is_ready() {
         rig.pid1.k3s(true, false, 0);
         for ends in 1..=3 {
             rig.pid1.k3s(false, false, ends);
-            rig.pid1.notice("k3s ended (exit code 1); it is started again in 5 s").await;
+            rig.pid1
+                .notice("k3s ended (exit code 1); it is started again in 5 s")
+                .await;
         }
         let (outcome, detail, problem) = rig.pid1.end(Stage::Cluster).await;
         assert_eq!(outcome, Outcome::Failed);
         assert_eq!(detail, "k3s ended 3 times (exit code 1)");
         let problem = problem.unwrap();
-        assert!(problem.what.contains("It misses something.\nIts last lines:\nlevel=fatal"));
+        assert!(
+            problem
+                .what
+                .contains("It misses something.\nIts last lines:\nlevel=fatal")
+        );
         assert!(problem.mend.starts_with("Give it something. "));
         rig.node(true, "this-boot");
         rig.pid1.k3s(true, true, 3);
@@ -282,7 +301,10 @@ fn an_agent_joins_its_server_and_is_started_anew_when_it_was_forgotten() {
         rig.api = restarted(&servers, port).await;
         let secrets = Place::below(rig.dir.path()).haul.join("secrets");
         write(&secrets.join("tls/server-ca.crt"), &servers.pem);
-        write(&rig.dir.path().join("data/agent/server-ca.crt"), &servers.pem);
+        write(
+            &rig.dir.path().join("data/agent/server-ca.crt"),
+            &servers.pem,
+        );
         rig.address(2);
         rig.pid1.say(&Word::Go);
         rig.pid1.phase(ClusterPhase::WaitingForServer).await;
@@ -295,7 +317,9 @@ fn an_agent_joins_its_server_and_is_started_anew_when_it_was_forgotten() {
         rig.pid1.k3s(true, true, 0);
         assert_eq!(rig.pid1.end(Stage::Cluster).await.0, Outcome::Done);
         rig.api.says("/api/v1/nodes/cp-1", 404, "{}");
-        rig.pid1.notice("the server does not know this node any more").await;
+        rig.pid1
+            .notice("the server does not know this node any more")
+            .await;
         assert_eq!(rig.pid1.order().await, Order::Restart);
         rig.pid1.k3s(false, false, 0);
         rig.pid1.k3s(true, true, 0);
@@ -319,7 +343,12 @@ fn a_new_process_takes_up_a_k3s_that_runs() {
         assert_eq!(end.0, Outcome::Done);
         assert_eq!(rig.noted.lock().unwrap().laid_down.len(), 0);
         let notices = rig.pid1.said.iter();
-        assert_eq!(notices.filter(|said| matches!(said, Report::Notice(_))).count(), 0);
+        assert_eq!(
+            notices
+                .filter(|said| matches!(said, Report::Notice(_)))
+                .count(),
+            0
+        );
     });
 }
 

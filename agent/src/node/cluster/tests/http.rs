@@ -24,7 +24,10 @@ async fn an_answer_comes_with_status_time_and_body() {
         password: "secret".into(),
     };
     let origin = Origin::parse(&api.url()).unwrap();
-    let answer = client.get(&origin, "/ping", Some(&basic), LIMIT).await.unwrap();
+    let answer = client
+        .get(&origin, "/ping", Some(&basic), LIMIT)
+        .await
+        .unwrap();
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"pong"[..]));
     let date = answer.date.unwrap().duration_since(std::time::UNIX_EPOCH);
     assert_eq!(date.unwrap().as_secs(), 1_795_356_600);

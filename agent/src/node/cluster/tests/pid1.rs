@@ -13,8 +13,10 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use tokio::io::unix::AsyncFd;
 
 use crate::node::Place;
-use crate::node::cluster::machine::{Facts, LaidDown, Machine, Prepared};
+use crate::node::cluster::files::{Facts, LaidDown};
+use crate::node::cluster::machine::Machine;
 use crate::node::cluster::screens::Failure;
+use crate::node::state::Prepared;
 use crate::node::status::Reports;
 use crate::node::words::{Listener, Words};
 use crate::report::{K3sState, Order, PACKET_BYTES, Report, Sender, Word};
@@ -73,8 +75,7 @@ impl Pid1 {
                 let mut ready = self.channel.readable().await.unwrap();
                 let received = ready.try_io(|channel| {
                     let flags = RecvFlags::empty();
-                    let (length, _) =
-                        rustix::net::recv(channel.get_ref(), &mut packet[..], flags)?;
+                    let (length, _) = rustix::net::recv(channel.get_ref(), &mut packet[..], flags)?;
                     Ok(length)
                 });
                 if let Ok(received) = received {
@@ -177,11 +178,15 @@ impl Machine for FakeMachine {
         let mut noted = self.noted.lock().unwrap();
         if noted.refusals > 0 {
             noted.refusals -= 1;
-            return Err(Failure::new("no disk", "There is no such disk.", "Put it in."));
+            return Err(Failure::new(
+                "no disk",
+                "There is no such disk.",
+                "Put it in.",
+            ));
         }
         Ok(Prepared {
             status: StateStatus::default(),
-            detail: format!("disk {}", state.disk),
+            detail: format!("disk {:?}", state.disk),
             notices: vec![],
         })
     }

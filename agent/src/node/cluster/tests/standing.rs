@@ -1,9 +1,7 @@
 use std::time::Duration;
 
 use image_layout::cluster::Role;
-use image_layout::status::ClusterPhase::{
-    self, Failed, NotReady, Ready, Starting, WaitingForNode,
-};
+use image_layout::status::ClusterPhase::{self, Failed, NotReady, Ready, Starting, WaitingForNode};
 use tokio::time::Instant;
 
 use crate::node::cluster::ready::{Look, NodeObject};
@@ -149,7 +147,10 @@ fn a_node_that_flaps_is_told_only_if_it_lasts() {
     );
     assert_eq!(
         notices,
-        ["node a is not Ready any more: no CNI", "node a is Ready again"]
+        [
+            "node a is not Ready any more: no CNI",
+            "node a is Ready again"
+        ]
     );
 }
 

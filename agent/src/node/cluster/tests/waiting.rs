@@ -32,7 +32,10 @@ impl Waiting {
 
     async fn ends(self) -> Option<u64> {
         let bound = Duration::from_secs(60);
-        tokio::time::timeout(bound, self.task).await.unwrap().unwrap();
+        tokio::time::timeout(bound, self.task)
+            .await
+            .unwrap()
+            .unwrap();
         self.clock.lock().unwrap().clock
     }
 }
@@ -59,7 +62,10 @@ async fn a_server_that_comes_late_is_waited_for_visibly() {
     assert_eq!(waiting.ends().await, None, "the clock is left alone");
     let basic = Some("Basic bm9kZTpzZWNyZXQ=".to_owned());
     assert_eq!(api.was_asked("/v1-k3s/readyz"), [basic]);
-    assert!(api.was_asked("/ping").iter().all(Option::is_none), "no token before it is needed");
+    assert!(
+        api.was_asked("/ping").iter().all(Option::is_none),
+        "no token before it is needed"
+    );
 }
 
 #[tokio::test]
@@ -70,7 +76,10 @@ async fn the_server_of_another_cluster_is_a_screen_and_never_gets_the_token() {
     let mut waiting = Waiting::start(&api.url(), &authority);
     let (outcome, detail, problem) = waiting.pid1.end(Stage::Cluster).await;
     assert_eq!(outcome, Outcome::Failed);
-    assert_eq!(detail, format!("{} belongs to another cluster", api.address));
+    assert_eq!(
+        detail,
+        format!("{} belongs to another cluster", api.address)
+    );
     assert!(problem.unwrap().mend.contains("--credentials"));
     assert_eq!(api.script.lock().unwrap().asked.len(), 0);
     // it keeps trying, and finds the right one there
