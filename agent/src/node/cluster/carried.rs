@@ -4,35 +4,27 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use image_layout::image::{ImageInfo, K3sInfo};
+use image_layout::limits;
 use image_layout::paths::haul;
-use image_layout::{Arch, limits};
 use serde::Deserialize;
 
+use super::screens::{self, Failure};
+use super::{files, machine};
 use crate::node::read_bounded;
 
-/// Which k3s a stick carries.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Carried {
-    /// None at all: it was built to serve its haul.
-    Nothing,
-    /// Only for other architectures.
-    ForOthers,
-    /// One for this machine.
-    K3s(Box<K3sInfo>),
-}
-
-/// Looks k3s up in `haulboot.json`; an error says in words why it can't be read.
-pub(super) fn k3s(image_json: &Path) -> Result<Carried, String> {
+/// k3s for this machine, as `haulboot.json` has it; none where the stick carries none at all, since
+/// it was built to serve its haul. One for other architectures alone is a failure.
+pub(super) fn k3s(image_json: &Path) -> Result<Option<K3sInfo>, Failure> {
+    let unreadable = |error: &dyn std::error::Error| screens::no_image(&error.to_string());
     let bytes = read_bounded(image_json, limits::IMAGE_JSON_BYTES);
-    let bytes = bytes.map_err(|error| error.to_string())?;
-    let image: ImageInfo = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    let own = image.arches.get(&Arch::current());
-    if let Some(k3s) = own.and_then(|info| info.k3s.clone()) {
-        return Ok(Carried::K3s(Box::new(k3s)));
+    let bytes = bytes.map_err(|error| unreadable(&error))?;
+    let image: ImageInfo = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+    if image.arches.values().all(|info| info.k3s.is_none()) {
+        return Ok(None);
     }
-    match image.arches.values().any(|info| info.k3s.is_some()) {
-        true => Ok(Carried::ForOthers),
-        false => Ok(Carried::Nothing),
+    match files::carried_k3s(Some(&image)) {
+        Ok(k3s) => Ok(Some(k3s)),
+        Err(error) => Err(machine::of_files(&error)),
     }
 }
 

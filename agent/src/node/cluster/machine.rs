@@ -66,7 +66,8 @@ impl Machine for ThisMachine {
     }
 }
 
-fn of_files(error: &FilesError) -> Failure {
+/// A failure of laying files down, as the stages report it.
+pub(super) fn of_files(error: &FilesError) -> Failure {
     Failure {
         detail: error.to_string(),
         problem: error.problem(),

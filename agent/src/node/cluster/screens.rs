@@ -34,15 +34,6 @@ impl Failure {
     }
 }
 
-/// The stick carries k3s, but none that runs here.
-pub(super) fn no_k3s(arch: &str) -> Failure {
-    Failure::new(
-        format!("no k3s for {arch}"),
-        format!("The stick carries k3s, but none for this machine's architecture, {arch}."),
-        format!("Build the stick again and give builder the k3s file for {arch} too (--k3s)."),
-    )
-}
-
 /// `haulboot.json` can't be read.
 pub(super) fn no_image(why: &str) -> Failure {
     Failure::new(

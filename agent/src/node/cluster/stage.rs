@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use image_layout::Arch;
 use image_layout::cluster::{Cluster, Role};
 use image_layout::image::K3sInfo;
 use image_layout::paths::{self, haul, secrets};
@@ -15,7 +14,7 @@ use image_layout::status::{ClusterPhase, ClusterStatus, Stage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::carried::{self, Carried};
+use super::carried;
 use super::files::{Facts, LaidDown};
 use super::machine::Machine;
 use super::ready::{self, Look};
@@ -162,12 +161,11 @@ impl Stages {
             return Task::Nothing("this machine is a registry".to_owned());
         }
         match carried::k3s(&self.place.image_json) {
-            Err(why) => Task::Impossible(screens::no_image(&why)),
-            Ok(Carried::Nothing) => Task::Nothing("the stick carries no k3s".to_owned()),
-            Ok(Carried::ForOthers) => Task::Impossible(screens::no_k3s(Arch::current().name())),
-            Ok(Carried::K3s(k3s)) => Task::Run {
+            Err(failure) => Task::Impossible(failure),
+            Ok(None) => Task::Nothing("the stick carries no k3s".to_owned()),
+            Ok(Some(k3s)) => Task::Run {
                 cluster: Box::new(cluster.clone()),
-                k3s,
+                k3s: Box::new(k3s),
             },
         }
     }
