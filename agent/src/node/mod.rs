@@ -1,4 +1,4 @@
-//! The node process: who this machine is, its clock, its network.
+//! The node process: who this machine is, its clock, its network, its part in the cluster.
 //!
 //! A child of PID 1, which restarts it when it dies; then it takes up where things stand. What
 //! comes from the network is parsed here and nowhere near PID 1.
@@ -12,21 +12,25 @@ mod machine;
 mod network;
 mod state;
 mod status;
+mod words;
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use image_layout::bootargs::BootArgs;
 use image_layout::paths;
-use image_layout::status::{Outcome, Stage};
+use tokio::sync::watch;
 
-use self::network::Patience;
+use self::cluster::{Pace, Stages, ThisMachine};
 use self::network::netlink::{Netlink, NetlinkError};
+use self::network::{Patience, Reach};
 use self::status::Reports;
-use crate::report::{Report, Sender, Word};
+use self::words::{Closed, Listener};
+use crate::report::Sender;
 
 /// Where things are: on a node the usual places, in tests below a directory.
 #[derive(Clone, Debug)]
@@ -41,6 +45,8 @@ struct Place {
     config: PathBuf,
     /// The copy of cluster.yaml.
     cluster_yaml: PathBuf,
+    /// HAUL.
+    haul: PathBuf,
     /// What is on the image.
     image_json: PathBuf,
 }
@@ -55,6 +61,7 @@ impl Place {
             proc: at("proc"),
             config: at(paths::node::CONFIG),
             cluster_yaml: at(paths::node::CLUSTER_YAML),
+            haul: at(paths::node::HAUL),
             image_json: at(paths::node::HAUL).join(paths::haul::IMAGE_JSON),
         }
     }
@@ -87,7 +94,9 @@ enum NodeError {
     #[error("starting the runtime: {0}")]
     Runtime(#[source] io::Error),
     #[error("listening to PID 1: {0}")]
-    Channel(#[source] io::Error),
+    Listen(#[source] io::Error),
+    #[error(transparent)]
+    Words(#[from] Closed),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
@@ -100,38 +109,31 @@ fn serve(place: &Place, sender: Sender) -> Result<Infallible, NodeError> {
     let command_line = read_bounded(&place.proc.join("cmdline"), 64 << 10).unwrap_or_default();
     let args = BootArgs::parse(&String::from_utf8_lossy(&command_line)).args;
     runtime.block_on(async {
-        let words = skip_k3s(sender.clone());
+        let (listener, words) = Listener::new(sender.listen().map_err(NodeError::Listen)?);
         let mut reports = Reports::new(sender);
         let (netlink, mut changes) = Netlink::connect()?;
-        let plan = identity::identify(place, &args, &netlink, &mut changes, &mut reports).await?;
-        let patience = Patience::default();
+        let identity =
+            identity::identify(place, &args, &netlink, &mut changes, &mut reports).await?;
+        let (published, network) = watch::channel(Reach::default());
+        let stages = Stages {
+            place: place.clone(),
+            identity: identity.clone(),
+            reports: reports.clone(),
+            words,
+            network,
+            machine: Arc::new(ThisMachine),
+            pace: Pace::default(),
+        };
+        let (plan, patience) = (&identity.plan, Patience::default());
+        // none of them ends, but for a fault that only a new process mends
         tokio::select! {
-            ended = network::run(&plan, place, patience, netlink, changes, &mut reports) => Ok(ended?),
-            ended = words => match ended? {},
+            never = network::run(plan, place, patience, netlink, changes, published, &mut reports) => {
+                Ok(never?)
+            }
+            closed = listener.run() => Err(closed.into()),
+            never = stages.run() => match never {},
         }
     })
-}
-
-/// Ends the last two stages when they are due: this node starts no k3s.
-async fn skip_k3s(sender: Sender) -> Result<Infallible, NodeError> {
-    let mut words = sender.listen().map_err(NodeError::Channel)?;
-    loop {
-        match words.next().await {
-            Some(Word::Go) => {
-                for stage in [Stage::State, Stage::Cluster] {
-                    sender.send(&Report::Begin(stage));
-                    sender.send(&Report::End {
-                        stage,
-                        outcome: Outcome::Skipped,
-                        detail: "k3s is not started".to_owned(),
-                        problem: None,
-                    });
-                }
-            }
-            Some(Word::K3s(_)) => {}
-            None => return Err(NodeError::Channel(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
 }
 
 /// A file of at most `limit` bytes; a longer one is an error, and is not read to its end.
