@@ -5,7 +5,8 @@
 //! owner, access and change times from the host and takes files in the host directory's order,
 //! so that an ordinary user's image would belong to that user and no two images would be equal.
 //! debugfs's `write` gives every file to root, stamps it with `E2FSPROGS_FAKE_TIME`, and
-//! takes the files in the order in which they are named.
+//! takes the files in the order in which they are named. Its directories are 0755; those that are
+//! root's alone get their mode afterwards.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -92,6 +93,8 @@ struct Entry {
     path: String,
     /// Bytes of a file; none for a directory.
     size: Option<u64>,
+    /// Whether a directory is root's alone.
+    private: bool,
 }
 
 impl Tree {
@@ -146,12 +149,20 @@ impl Tree {
             self.entries.push(Entry {
                 path: path.clone(),
                 size,
+                private: false,
             });
             if size.is_none() {
                 self.collect(&path)?;
             }
         }
         Ok(())
+    }
+
+    /// Makes directories root's alone, 0700 instead of 0755. A file has its own mode.
+    pub(super) fn keep_private(&mut self, is_private: impl Fn(&str) -> bool) {
+        for entry in &mut self.entries {
+            entry.private = is_private(&entry.path);
+        }
     }
 
     /// Paths of all files, in order.
@@ -321,6 +332,9 @@ fn write_script(mut script: impl io::Write, tree: &Tree) -> io::Result<()> {
                 writeln!(script, "write {source} {name}")?;
             }
             None => writeln!(script, "mkdir {name}")?,
+        }
+        if entry.private && entry.size.is_none() {
+            writeln!(script, "set_inode_field {name} mode 040700")?;
         }
     }
     script.flush()

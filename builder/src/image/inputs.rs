@@ -10,8 +10,11 @@ use image_layout::image::{ArchInfo, K3sInfo};
 use image_layout::{Arch, limits};
 
 use super::error::ImageError;
+use super::fleet::{self, FleetError};
+use super::manifests::{self, Manifests};
 use super::request::Request;
 use crate::bootpack::BootPack;
+use crate::credentials::Credentials;
 use crate::device_firmware;
 use crate::k3s::K3sBinary;
 use crate::progress::Progress;
@@ -25,6 +28,10 @@ pub(super) struct Inputs {
     pub(super) yaml: Vec<u8>,
     pub(super) cluster: Cluster,
     pub(super) k3s: BTreeMap<Arch, K3sBinary>,
+    /// None without k3s.
+    pub(super) credentials: Option<Credentials>,
+    pub(super) agents_only: bool,
+    pub(super) manifests: Manifests,
     pub(super) packs: Vec<BootPack>,
     pub(super) firmware: BTreeMap<String, Vec<u8>>,
     pub(super) warnings: Vec<String>,
@@ -62,6 +69,7 @@ impl Inputs {
             }
         }
         let (yaml, cluster) = read_config(request.config.as_deref(), !k3s.is_empty())?;
+        let manifests = read_fleet(request, &cluster, !k3s.is_empty())?;
         progress.begin("reading boot files", None);
         let packs = arches
             .iter()
@@ -74,6 +82,9 @@ impl Inputs {
             yaml,
             cluster,
             k3s,
+            credentials: None,
+            agents_only: request.agents_only,
+            manifests,
             packs,
             firmware: firmware.files,
             warnings: firmware.warnings,
@@ -95,6 +106,10 @@ impl Inputs {
                 ));
             }
         }
+        if !self.k3s.is_empty() {
+            self.warnings.extend(fleet::oddity(&self.cluster));
+        }
+        self.warnings.append(&mut self.manifests.warnings);
         for k3s in self.k3s.values().filter(|k3s| k3s.version.is_none()) {
             self.warnings.push(format!(
                 "{} says no k3s version: is it k3s?",
@@ -112,6 +127,12 @@ impl Inputs {
                     .to_owned(),
             );
         }
+    }
+
+    /// Secrets on HAUL, by their path in its directory of secrets.
+    pub(super) fn secrets(&self) -> BTreeMap<String, Vec<u8>> {
+        let credentials = self.credentials.as_ref();
+        credentials.map_or_else(BTreeMap::new, |all| all.for_stick(self.agents_only))
     }
 
     fn firmware_bytes(&self) -> u64 {
@@ -149,6 +170,28 @@ impl Inputs {
             }),
             firmware: self.firmware.keys().cloned().collect(),
         }
+    }
+}
+
+/// Checks what the cluster asks of k3s, and reads the manifests for its server.
+fn read_fleet(request: &Request, cluster: &Cluster, k3s: bool) -> Result<Manifests, ImageError> {
+    if !k3s {
+        return match request.agents_only {
+            true => Err(FleetError::NoK3s.into()),
+            false => Ok(Manifests::default()),
+        };
+    }
+    let Some(path) = &request.config else {
+        return match request.agents_only {
+            true => Err(FleetError::NoConfig.into()),
+            false => Ok(Manifests::default()),
+        };
+    };
+    fleet::check_roles(path, cluster, request.agents_only)?;
+    match request.agents_only {
+        // agents apply none, and what is in them may be secret
+        true => Ok(Manifests::default()),
+        false => Ok(manifests::collect(path, &cluster.manifests)?),
     }
 }
 
