@@ -149,7 +149,8 @@ pub(super) fn set_modes(root: &Path, tree: &Tree, inputs: &Inputs) -> Result<(),
     Ok(())
 }
 
-/// Whether a path on HAUL is that of a secret, or of a directory with secrets.
+/// Whether a path on HAUL is root's alone: secrets, and manifests, which may hold some.
 pub(super) fn is_secret(path: &str) -> bool {
-    path.split('/').next() == Some(haul::SECRETS)
+    let top = path.split('/').next().unwrap_or_default();
+    [haul::SECRETS, haul::MANIFESTS].contains(&top)
 }
