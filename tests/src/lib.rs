@@ -9,6 +9,7 @@ pub mod demo_haul;
 pub mod fixtures;
 pub mod haul_writer;
 pub mod images;
+pub mod launcher;
 pub mod podman;
 pub mod qemu;
 pub mod qmp;
