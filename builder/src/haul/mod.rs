@@ -10,6 +10,7 @@ mod archive;
 mod chunks;
 mod compression;
 mod directory;
+mod docker;
 mod era;
 mod error;
 mod extract;

@@ -83,25 +83,28 @@ fn sentences(missing: &BTreeMap<Arch, Vec<(Reference, Lacks)>>) -> Vec<String> {
 }
 
 impl MissingImages {
-    /// What a person can do about it, with lines to copy.
+    /// What a person can do about it, in several lines, some of them to copy.
     pub fn help(&self) -> String {
         let names: BTreeSet<&Reference> = self.0.values().flatten().map(|(name, _)| name).collect();
-        let line = |name: &&Reference| format!("\n          - name: {name}");
-        let lines: String = names.iter().map(line).collect();
-        let platforms: Vec<String> = self
-            .0
-            .keys()
-            .map(|arch| format!("linux/{}", arch.oci()))
-            .collect();
-        let first = names.first().map(ToString::to_string).unwrap_or_default();
-        format!(
-            "add them to a haul: in its manifest (kind Images)\n      spec:\n        images:{lines}\n    \
-             or by `hauler store add image {first} --platform {}` and so on.\n    \
-             k3s-airgap-images-ARCH.tar of the k3s release, given with --haul, has them all.\n    \
-             Components under `k3s: disable:` in cluster.yaml need none.\n    \
-             --allow-missing-images writes the image all the same",
-            platforms.first().map_or("", String::as_str)
-        )
+        let mut lines = vec![
+            "give k3s-airgap-images-ARCH.tar of the k3s release with --haul, which has them all;"
+                .to_owned(),
+            "or add them to a haul, under spec.images of its manifest:".to_owned(),
+        ];
+        lines.extend(names.iter().map(|name| format!("  - name: {name}")));
+        lines.push("or in its store:".to_owned());
+        for (arch, images) in &self.0 {
+            let command = |(name, _): &(Reference, Lacks)| {
+                format!(
+                    "  hauler store add image {name} --platform linux/{}",
+                    arch.oci()
+                )
+            };
+            lines.extend(images.iter().map(command));
+        }
+        lines.push("or name components that are not needed under `k3s: disable:` in".to_owned());
+        lines.push("cluster.yaml; --allow-missing-images writes the image all the same".to_owned());
+        lines.join("\n")
     }
 }
 
