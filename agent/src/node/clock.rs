@@ -38,15 +38,34 @@ pub(super) fn set(built: u64, sys: &Path) -> String {
     let decision = decide(now, built, &rtcs);
     let mut text = describe(decision);
     if decision.time > now {
-        let time = Timespec {
-            tv_sec: i64::try_from(decision.time).unwrap_or(i64::MAX),
-            tv_nsec: 0,
-        };
-        if let Err(error) = rustix::time::clock_settime(ClockId::Realtime, time) {
+        if let Err(error) = advance(decision.time) {
             text = format!("clock {} UTC; setting it failed: {error}", civil(now));
         }
     }
     text
+}
+
+/// Sets the clock if it is before `seen`, a time at which this machine was up. Gives a line if it
+/// was, or could not be set.
+pub(super) fn not_before(seen: u64) -> Option<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or(Duration::ZERO).as_secs();
+    if now >= seen {
+        return None;
+    }
+    let text = civil(seen);
+    Some(match advance(seen) {
+        Ok(()) => format!("clock {text} UTC, when this machine was up last"),
+        Err(error) => format!("the clock is behind {text} UTC; setting it failed: {error}"),
+    })
+}
+
+fn advance(time: u64) -> rustix::io::Result<()> {
+    let time = Timespec {
+        tv_sec: i64::try_from(time).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
+    rustix::time::clock_settime(ClockId::Realtime, time)
 }
 
 /// A clock of the machine: its time, and whether the kernel set its own by it.
