@@ -7,6 +7,7 @@ pub mod device_firmware;
 pub mod haul;
 pub mod image;
 pub mod k3s;
+pub mod k3s_images;
 pub mod progress;
 pub mod qemu;
 pub mod size;

@@ -4,11 +4,13 @@
 //! comes from the network is parsed here and nowhere near PID 1.
 
 mod clock;
+mod cluster;
 mod config_file;
 mod etc;
 mod identity;
 mod machine;
 mod network;
+mod state;
 mod status;
 
 use std::convert::Infallible;
@@ -19,11 +21,12 @@ use std::process::ExitCode;
 
 use image_layout::bootargs::BootArgs;
 use image_layout::paths;
+use image_layout::status::{Outcome, Stage};
 
 use self::network::Patience;
 use self::network::netlink::{Netlink, NetlinkError};
 use self::status::Reports;
-use crate::report::Sender;
+use crate::report::{Report, Sender, Word};
 
 /// Where things are: on a node the usual places, in tests below a directory.
 #[derive(Clone, Debug)]
@@ -83,6 +86,8 @@ pub(crate) fn main() -> ExitCode {
 enum NodeError {
     #[error("starting the runtime: {0}")]
     Runtime(#[source] io::Error),
+    #[error("listening to PID 1: {0}")]
+    Channel(#[source] io::Error),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
@@ -95,12 +100,38 @@ fn serve(place: &Place, sender: Sender) -> Result<Infallible, NodeError> {
     let command_line = read_bounded(&place.proc.join("cmdline"), 64 << 10).unwrap_or_default();
     let args = BootArgs::parse(&String::from_utf8_lossy(&command_line)).args;
     runtime.block_on(async {
+        let words = skip_k3s(sender.clone());
         let mut reports = Reports::new(sender);
         let (netlink, mut changes) = Netlink::connect()?;
         let plan = identity::identify(place, &args, &netlink, &mut changes, &mut reports).await?;
         let patience = Patience::default();
-        Ok(network::run(&plan, place, patience, netlink, changes, &mut reports).await?)
+        tokio::select! {
+            ended = network::run(&plan, place, patience, netlink, changes, &mut reports) => Ok(ended?),
+            ended = words => match ended? {},
+        }
     })
+}
+
+/// Ends the last two stages when they are due: this node starts no k3s.
+async fn skip_k3s(sender: Sender) -> Result<Infallible, NodeError> {
+    let mut words = sender.listen().map_err(NodeError::Channel)?;
+    loop {
+        match words.next().await {
+            Some(Word::Go) => {
+                for stage in [Stage::State, Stage::Cluster] {
+                    sender.send(&Report::Begin(stage));
+                    sender.send(&Report::End {
+                        stage,
+                        outcome: Outcome::Skipped,
+                        detail: "k3s is not started".to_owned(),
+                        problem: None,
+                    });
+                }
+            }
+            Some(Word::K3s(_)) => {}
+            None => return Err(NodeError::Channel(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
 }
 
 /// A file of at most `limit` bytes; a longer one is an error, and is not read to its end.

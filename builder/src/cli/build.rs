@@ -24,6 +24,20 @@ pub struct BuildArgs {
     #[arg(long = "k3s", value_name = "FILE", group = "content")]
     pub k3s: Vec<PathBuf>,
 
+    /// Images that k3s needs, one a line [default: see below]
+    ///
+    /// The file `k3s-images.txt` of the k3s release. By default it is looked for beside the k3s
+    /// binary, then among the files of the hauls; without one only the pause image is known to be
+    /// needed. Components that cluster.yaml disables need no images.
+    #[arg(long, value_name = "FILE", requires = "k3s")]
+    pub k3s_images: Option<PathBuf>,
+
+    /// Write the image even if no haul has what k3s needs
+    ///
+    /// Pods whose images are missing do not start. Without the pause image none does.
+    #[arg(long, requires = "k3s")]
+    pub allow_missing_images: bool,
+
     /// Configuration of the cluster [default: a commented template]
     ///
     /// It is checked, and goes unchanged onto the drive's first partition, where it can be

@@ -22,6 +22,8 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     let request = Request {
         hauls: args.hauls.clone(),
         k3s: args.k3s.clone(),
+        k3s_images: args.k3s_images.clone(),
+        allow_missing_images: args.allow_missing_images,
         config: args.config.clone(),
         arches: match args.arches.is_empty() {
             true => vec![Arch::current()],
@@ -108,8 +110,12 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
     for (arch, what) in &info.arches {
         let k3s = match &what.k3s {
             Some(k3s) => format!(
-                "k3s {}",
-                k3s.version.as_deref().unwrap_or("of unknown version")
+                "k3s {}, {}",
+                k3s.version.as_deref().unwrap_or("of unknown version"),
+                match k3s.data {
+                    Some(_) => "runs in place",
+                    None => "unpacks itself at every boot",
+                }
             ),
             None => "no k3s".to_owned(),
         };

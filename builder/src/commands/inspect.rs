@@ -69,6 +69,10 @@ fn text(contents: &Contents) -> String {
                 Size(k3s.size),
                 k3s.digest
             ));
+            lines.push(match &k3s.data {
+                Some(hash) => format!("    k3s runs in place, data {}", clean(hash)),
+                None => "    k3s unpacks itself at every boot".to_owned(),
+            });
         }
         if !what.firmware.is_empty() {
             lines.push(format!(

@@ -79,7 +79,7 @@ fn entries(
         let what = match entry.kind {
             EntryKind::File => None,
             EntryKind::Directory => continue,
-            EntryKind::Link => Some("a link"),
+            EntryKind::Symlink | EntryKind::Link => Some("a link"),
             EntryKind::Special => Some("a device, FIFO or sparse file"),
             EntryKind::Unknown => {
                 contents.saw_stray(&entry.name);

@@ -26,3 +26,4 @@ pub use error::HaulError;
 pub use extract::extract;
 pub use input::files;
 pub use load::{Loaded, inspect, load};
+pub(crate) use tar_reader::{EntryKind, TarEntry, TarError, TarReader};

@@ -11,7 +11,8 @@ use super::gpt::GptError;
 use crate::bootpack::BootPackError;
 use crate::device_firmware::FirmwareError;
 use crate::haul::HaulError;
-use crate::k3s::K3sError;
+use crate::k3s::{K3sError, WriteError};
+use crate::k3s_images::{ListError, MissingImages};
 use crate::size::Size;
 
 /// Why an image was not written. Nothing of it is left behind.
@@ -84,6 +85,15 @@ pub enum ImageError {
     /// A k3s binary is none.
     #[error(transparent)]
     K3s(#[from] K3sError),
+    /// What k3s's launcher unpacks could not be written.
+    #[error(transparent)]
+    K3sData(#[from] WriteError),
+    /// The list of images that k3s needs can't be read.
+    #[error(transparent)]
+    K3sImages(#[from] ListError),
+    /// No haul has images that k3s needs.
+    #[error(transparent)]
+    MissingImages(#[from] MissingImages),
     /// Two k3s binaries for one architecture.
     #[error("{} and {} are both k3s for {arch}", first.display(), second.display())]
     TwoK3s {
@@ -226,6 +236,10 @@ impl ImageError {
                  or a drive, TMPDIR says where the image is put together"
             }
             ImageError::K3s(error) => return error.help(),
+            ImageError::K3sImages(_) => {
+                "take the file k3s-images.txt of the k3s release: one image a line"
+            }
+            ImageError::MissingImages(missing) => return Some(missing.help()),
             ImageError::BootPack(error) => return Some(error.help()),
             ImageError::Firmware(error) => error.help(),
             ImageError::Haul(error) => return Some(error.help()),

@@ -106,10 +106,15 @@ fn copy_k3s(k3s: &K3sBinary, to: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Permissions on HAUL don't depend on the umask: k3s is a program, nothing else is.
+/// Permissions on HAUL don't depend on the umask: k3s and what it brings are programs, nothing else
+/// is.
 pub(super) fn set_modes(root: &Path, tree: &Tree, inputs: &Inputs) -> Result<(), ImageError> {
     let programs: BTreeSet<String> = inputs.k3s.keys().map(|arch| haul::k3s(*arch)).collect();
     for name in tree.files() {
+        // set when it was unpacked
+        if inputs.is_k3s_data(name) {
+            continue;
+        }
         let mode = match programs.contains(name) {
             true => 0o755,
             false => 0o644,

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use image_layout::cluster::{self, Cluster};
 use image_layout::image::{ArchInfo, K3sInfo};
+use image_layout::paths::haul;
 use image_layout::{Arch, limits};
 
 use super::error::ImageError;
 use super::request::Request;
 use crate::bootpack::BootPack;
 use crate::device_firmware;
-use crate::k3s::K3sBinary;
+use crate::k3s::{InPlace, K3sBinary};
 use crate::progress::Progress;
 
 /// Device firmware up to this size goes into the initramfs too, for drives' controllers that
@@ -25,6 +26,8 @@ pub(super) struct Inputs {
     pub(super) yaml: Vec<u8>,
     pub(super) cluster: Cluster,
     pub(super) k3s: BTreeMap<Arch, K3sBinary>,
+    /// What lies unpacked of k3s; see [`super::k3s_data`].
+    pub(super) k3s_data: BTreeMap<Arch, InPlace>,
     pub(super) packs: Vec<BootPack>,
     pub(super) firmware: BTreeMap<String, Vec<u8>>,
     pub(super) warnings: Vec<String>,
@@ -74,6 +77,7 @@ impl Inputs {
             yaml,
             cluster,
             k3s,
+            k3s_data: BTreeMap::new(),
             packs,
             firmware: firmware.files,
             warnings: firmware.warnings,
@@ -83,9 +87,7 @@ impl Inputs {
     }
 
     fn look_for_oddities(&mut self, request: &Request) {
-        let runs_k3s = |role| role != cluster::Role::Registry;
-        let wants_k3s = self.cluster.nodes.iter().any(|node| runs_k3s(node.role))
-            || runs_k3s(self.cluster.unmatched.role);
+        let wants_k3s = self.runs_k3s();
         for pack in &self.packs {
             if wants_k3s && !self.k3s.contains_key(&pack.arch()) {
                 self.warnings.push(format!(
@@ -112,6 +114,22 @@ impl Inputs {
                     .to_owned(),
             );
         }
+    }
+
+    /// Whether some machine runs k3s by `cluster.yaml`.
+    pub(super) fn runs_k3s(&self) -> bool {
+        let runs_k3s = |role| role != cluster::Role::Registry;
+        self.cluster.nodes.iter().any(|node| runs_k3s(node.role))
+            || runs_k3s(self.cluster.unmatched.role)
+    }
+
+    /// Whether a file on HAUL is one of those that k3s's launcher would unpack.
+    pub(super) fn is_k3s_data(&self, path: &str) -> bool {
+        self.k3s_data.iter().any(|(arch, data)| {
+            let directory = haul::k3s_data(*arch, &data.hash);
+            let below = path.strip_prefix(directory.as_str());
+            below.is_some_and(|rest| rest.starts_with('/'))
+        })
     }
 
     fn firmware_bytes(&self) -> u64 {
@@ -145,7 +163,10 @@ impl Inputs {
                 version: k3s.version.clone(),
                 size: k3s.size,
                 digest: k3s.digest,
-                data: None,
+                data: self
+                    .k3s_data
+                    .get(&pack.arch())
+                    .map(|data| data.hash.clone()),
             }),
             firmware: self.firmware.keys().cloned().collect(),
         }

@@ -15,6 +15,8 @@ mod haul_tree;
 mod identity;
 mod inputs;
 mod inspect;
+mod k3s_data;
+mod missing_images;
 mod mounts;
 mod output;
 mod plan;

@@ -16,6 +16,10 @@ pub struct Request {
     pub hauls: Vec<PathBuf>,
     /// k3s binaries, at most one an architecture.
     pub k3s: Vec<PathBuf>,
+    /// A list of the images that k3s needs, instead of the one beside the binary or in the hauls.
+    pub k3s_images: Option<PathBuf>,
+    /// Whether images that k3s needs and no haul has are a warning and no error.
+    pub allow_missing_images: bool,
     /// `cluster.yaml`; without one a commented template goes onto the image.
     pub config: Option<PathBuf>,
     /// Architectures that are to boot, at least one.

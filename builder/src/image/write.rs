@@ -27,7 +27,7 @@ use super::plan::{Plan, align};
 use super::request::{Request, Written};
 use super::space::{bytes_of, free_bytes, has_room};
 use super::staging::Staging;
-use super::{fat, gpt, readme};
+use super::{fat, gpt, k3s_data, missing_images, readme};
 use crate::haul::Loaded;
 use crate::progress::Progress;
 
@@ -81,7 +81,8 @@ fn refuse_to_overwrite_inputs(request: &Request, output: &Output) -> Result<(), 
     let mut inputs = hauls
         .iter()
         .chain(others.into_iter().flatten())
-        .chain(&request.config);
+        .chain(&request.config)
+        .chain(&request.k3s_images);
     match inputs.find(|input| file(input) == Some(target)) {
         None => Ok(()),
         Some(input) => Err(ImageError::Output {
@@ -104,6 +105,11 @@ fn assemble(
         true => no_haul(&layout)?,
         false => crate::haul::load(&request.hauls, &layout, progress)?,
     };
+
+    progress.begin("unpacking k3s", None);
+    k3s_data::lay_out(&root, inputs)?;
+    progress.end("unpacked k3s");
+    missing_images::check(request, inputs, &loaded.catalog, &layout)?;
 
     let recorded = inputs.packs.iter().map(|pack| pack.manifest().timestamp);
     let built = identity::build_time(request.source_date_epoch, recorded.chain([loaded.newest]));

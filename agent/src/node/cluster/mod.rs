@@ -1,0 +1,3 @@
+//! The stage *cluster*: k3s on this node.
+
+pub(in crate::node) mod files;
