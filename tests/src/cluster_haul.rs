@@ -19,8 +19,14 @@ pub const NAME: &str = "cluster";
 /// An image of the program `hello`: its name and what it runs.
 pub type StandIn<'a> = (&'a str, &'a [&'a str]);
 
-/// What every pod has, under the name of k3s up to v1.36.2 (k3s: pkg/cli/cmds/agent.go).
-pub const PAUSE: StandIn<'static> = ("docker.io/rancher/mirrored-pause:3.6", &["/hello", "pause"]);
+/// What every pod has: of k3s up to v1.36.2, and of later ones (k3s: pkg/cli/cmds/agent.go).
+pub const PAUSES: [StandIn<'static>; 2] = [
+    ("docker.io/rancher/mirrored-pause:3.6", &["/hello", "pause"]),
+    (
+        "docker.io/rancher/mirrored-pause:3.10.2",
+        &["/hello", "pause"],
+    ),
+];
 /// An image that a workload has.
 pub const HELLO: StandIn<'static> = ("docker.io/library/hello-world:latest", &["/hello"]);
 
@@ -35,7 +41,8 @@ pub fn archives() -> Result<Vec<PathBuf>> {
     if !*made {
         fs::create_dir_all(path.with_file_name(""))?;
         let mut haul = HaulWriter::new();
-        add(&mut haul, &[PAUSE, HELLO])?;
+        add(&mut haul, &PAUSES)?;
+        add(&mut haul, &[HELLO])?;
         let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
         haul.write(BufWriter::new(file))?;
         *made = true;

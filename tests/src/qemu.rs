@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::probe::{self, ProbePort};
 use crate::qemu_process::{
-    API_PORT, CONNECT_BOUND, REGISTRY_PORT, Reach, Running, accept, forwards, reach, spawn,
+    API_PORT, CONNECT_BOUND, NODE_PORTS, REGISTRY_PORT, Reach, Running, accept, forwards, reach,
+    spawn,
 };
 use crate::qmp::Qmp;
 use crate::status::StatusPort;
@@ -101,7 +102,7 @@ impl Vm {
         let probe = ProbePort::follow(port, lines("probe.jsonl")?);
         let mut qmp = Qmp::over(accept(&qmp_listener, &mut child, &log)?)?;
         let reach = match forwarding {
-            true => Some(reach(&forwards(&mut qmp)?, None)?),
+            true => Some(reach(&forwards(&mut qmp)?, None)),
             false => None,
         };
         let mut vm = Vm {
@@ -144,7 +145,7 @@ impl Vm {
     /// # Errors
     /// When the machine has no network card.
     pub fn registry(&self) -> Result<SocketAddr> {
-        Ok(self.reach()?.registry)
+        self.port(REGISTRY_PORT)
     }
 
     /// Where k3s answers on the node.
@@ -152,12 +153,18 @@ impl Vm {
     /// # Errors
     /// When the machine has no network card.
     pub fn api(&self) -> Result<SocketAddr> {
-        Ok(self.reach()?.api)
+        self.port(API_PORT)
     }
 
-    fn reach(&self) -> Result<Reach> {
+    /// Where one of [`NODE_PORTS`] of the node is reached.
+    ///
+    /// # Errors
+    /// When the machine has no network card, or the port isn't one of them.
+    pub fn port(&self, port: u16) -> Result<SocketAddr> {
         self.reach
-            .ok_or_else(|| anyhow!("the machine has no network card"))
+            .as_ref()
+            .ok_or_else(|| anyhow!("the machine has no network card"))?
+            .port(port)
     }
 
     /// Puts the cable in or pulls it.
@@ -275,10 +282,10 @@ impl Vm {
     }
 }
 
-/// A network on which registry and k3s of every node with one of these addresses are reached.
+/// A network on which [`NODE_PORTS`] of every node with one of these addresses are reached.
 pub fn node_ports(addresses: impl IntoIterator<Item = Option<std::net::Ipv4Addr>>) -> UserNetwork {
     let ports = |address| {
-        [REGISTRY_PORT, API_PORT].map(|port| Forward {
+        NODE_PORTS.map(|port| Forward {
             local: 0,
             address,
             port,

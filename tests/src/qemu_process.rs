@@ -1,5 +1,6 @@
 //! A QEMU as a process: its start, its connections with us, and the ports it forwards.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,19 +32,31 @@ impl Drop for Running {
     }
 }
 
-/// Where ports of a node are reached from this computer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// Its registry.
-    pub registry: SocketAddr,
-    /// k3s's API.
-    pub api: SocketAddr,
-}
-
-/// Ports of nodes that are reached from outside.
+/// The registry's port on a node.
 pub const REGISTRY_PORT: u16 = 5000;
-/// See [`REGISTRY_PORT`].
+/// The port of k3s's API on a node.
 pub const API_PORT: u16 = 6443;
+/// The port at which a NodePort service of the acceptance tests is reached on a node.
+pub const WEB_PORT: u16 = 30080;
+/// Every port of a node that is forwarded.
+pub const NODE_PORTS: [u16; 3] = [REGISTRY_PORT, API_PORT, WEB_PORT];
+
+/// Where ports of a node are reached from this computer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach(BTreeMap<u16, SocketAddr>);
+
+impl Reach {
+    /// Where one of [`NODE_PORTS`] is reached.
+    ///
+    /// # Errors
+    /// When it isn't one.
+    pub fn port(&self, port: u16) -> Result<SocketAddr> {
+        self.0
+            .get(&port)
+            .copied()
+            .ok_or_else(|| anyhow!("nothing is forwarded to the node's port {port}"))
+    }
+}
 
 /// A port that QEMU forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,23 +160,14 @@ fn forward(line: &str) -> Option<Forwarded> {
 
 /// How a node is reached, of all forwarded ports; `address` is the node's, `None` where there is
 /// one node only.
-///
-/// # Errors
-/// When one of its ports isn't among them.
-pub fn reach(forwards: &[Forwarded], address: Option<Ipv4Addr>) -> Result<Reach> {
-    let local = |port: u16| {
-        forwards
-            .iter()
-            .find(|forward| {
-                forward.port == port && address.is_none_or(|address| forward.address == address)
-            })
-            .map(|forward| SocketAddr::from((Ipv4Addr::LOCALHOST, forward.local)))
-            .ok_or_else(|| anyhow!("QEMU forwards no port to {port} of {address:?}: {forwards:?}"))
-    };
-    Ok(Reach {
-        registry: local(REGISTRY_PORT)?,
-        api: local(API_PORT)?,
-    })
+pub fn reach(forwards: &[Forwarded], address: Option<Ipv4Addr>) -> Reach {
+    let ours = forwards
+        .iter()
+        .filter(|forward| address.is_none_or(|address| forward.address == address));
+    Reach(
+        ours.map(|forward| (forward.port, (Ipv4Addr::LOCALHOST, forward.local).into()))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -196,9 +200,11 @@ mod tests {
             forward(3, 22, 5000),
             forward(4, 22, 6443),
         ];
-        let second = reach(&all, Some(node(22))).unwrap();
-        assert_eq!((second.registry.port(), second.api.port()), (3, 4));
-        assert_eq!(reach(&all, None).unwrap().api.port(), 2);
-        assert!(reach(&all, Some(node(23))).is_err());
+        let second = reach(&all, Some(node(22)));
+        assert_eq!(second.port(5000).unwrap().port(), 3);
+        assert_eq!(second.port(6443).unwrap().port(), 4);
+        assert!(second.port(22).is_err());
+        assert!(reach(&all, Some(node(23))).port(6443).is_err());
+        assert_eq!(reach(&all[..2], None).port(6443).unwrap().port(), 2);
     }
 }

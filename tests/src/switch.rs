@@ -92,7 +92,7 @@ impl Switch {
             .addresses
             .get(name)
             .ok_or_else(|| anyhow!("no machine {name} is on this network"))?;
-        reach(&self.forwards, Some(*address))
+        Ok(reach(&self.forwards, Some(*address)))
     }
 }
 

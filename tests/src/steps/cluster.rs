@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use image_layout::status::{ClusterStatus, Status};
 
 use super::Node;
-use crate::clients::{get, kubectl};
+use crate::clients::{get, kubectl, run};
 use crate::images::kubeconfig;
 use crate::rows::{ClusterIs, Kubectl};
 
@@ -42,7 +42,8 @@ impl Node<'_> {
     }
 
     pub(super) fn kubectl(&self, call: &Kubectl) -> Result<()> {
-        let said = kubectl(&kubeconfig(self.built), self.vm.api()?, &call.arguments)?;
+        let mut command = kubectl(&kubeconfig(self.built), self.vm.api()?);
+        let said = run(command.args(&call.arguments), "tests/tools.sh")?;
         ensure!(
             said.contains(&call.contains),
             "kubectl prints {said:?}, without {:?}",
