@@ -5,9 +5,10 @@
 mod workshop;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use image_layout::paths::secrets;
 use serde_json::Value;
@@ -538,4 +539,48 @@ fn charts_have_to_be_in_the_haul() {
     );
     let said = run(&format!("{chart}, version: {version}"));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn copies_on_the_way_are_for_their_owner_alone_and_gone_after_an_interruption() {
+    let workshop = workshop();
+    // nobody reads its output, so that it waits with the whole image beside it
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
+        .args(arguments(&["-o", "-", "--credentials", "mine"]))
+        .current_dir(workshop.path(""))
+        .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
+        .env("TMPDIR", workshop.path("tmp"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    let mut places = fs::read_dir(workshop.path("tmp")).unwrap();
+    let place = places.next().unwrap().unwrap().path();
+    for (name, expected) in [
+        ("", 0o700),
+        ("image", 0o600),
+        ("haul/secrets", 0o700),
+        ("haul/secrets/tls/etcd", 0o700),
+        ("haul/secrets/server-token", 0o600),
+        ("haul/secrets/tls/client-ca.key", 0o600),
+    ] {
+        assert_eq!(mode(&place.join(name)), expected, "{name}");
+    }
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(workshop.left(), ["cluster.yaml", "k3s", "mine"]);
 }
