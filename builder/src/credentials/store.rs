@@ -32,7 +32,10 @@ pub struct Placed {
     pub credentials: Credentials,
     /// What a person should know, one sentence each.
     pub warnings: Vec<String>,
+    /// Without links, so that not a link is replaced.
     directory: PathBuf,
+    /// The same as a person named it.
+    named: PathBuf,
     origin: Origin,
 }
 
@@ -58,6 +61,7 @@ fn appended(path: &Path, ending: &str) -> PathBuf {
 /// # Errors
 /// If it can't be read, is something else, or if what is in it does not agree with itself.
 pub fn open(directory: &Path) -> Result<Placed, CredentialsError> {
+    let named = directory.to_owned();
     let reading = || CredentialsError::io("reading", directory);
     let (directory, origin) = match fs::canonicalize(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -97,6 +101,7 @@ pub fn open(directory: &Path) -> Result<Placed, CredentialsError> {
         credentials,
         warnings,
         directory,
+        named,
         origin,
     })
 }
@@ -260,17 +265,19 @@ impl Placed {
         image: Option<&Path>,
     ) -> Result<Kept, CredentialsError> {
         let text = self.credentials.kubeconfig(cluster, &server);
-        let mut shown = self.directory.join(secrets::KUBECONFIG);
+        let mut shown = self.named.join(secrets::KUBECONFIG);
         match self.origin {
             Origin::Made => self.make_directory(text.as_bytes())?,
-            Origin::Reused => replace(&shown, text.as_bytes())?,
+            Origin::Reused => {
+                replace(&self.directory.join(secrets::KUBECONFIG), text.as_bytes())?;
+            }
         }
         if let Some(image) = image {
             shown = kubeconfig_beside(image);
             replace(&shown, text.as_bytes())?;
         }
         Ok(Kept {
-            directory: self.directory.clone(),
+            directory: self.named.clone(),
             origin: self.origin,
             kubeconfig: shown,
             server,
