@@ -3,6 +3,7 @@
 pub mod bootpack;
 pub mod cli;
 pub mod commands;
+pub mod credentials;
 pub mod device_firmware;
 pub mod haul;
 pub mod image;

@@ -156,6 +156,9 @@ pub mod node {
     pub const HAUL: &str = "/run/haulboot/haul";
     /// HAULCFG, mounted read-only while it is read.
     pub const CONFIG: &str = "/run/haulboot/config";
+    /// Where k3s keeps its data: a tmpfs, or the file system STATE. Parts of it are bound to their
+    /// usual places.
+    pub const STATE: &str = "/run/haulboot/state";
     /// The copy of `cluster.yaml` that this boot uses.
     pub const CLUSTER_YAML: &str = "/run/haulboot/cluster.yaml";
     /// k3s says here that it is ready (sd_notify(3)); PID 1 listens.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use builder::qemu::wait_within;
 use image_layout::Digest;
 
-use crate::qemu::Running;
+use crate::qemu_process::Running;
 
 /// How long one client may take. Against an emulated machine a pull takes a few seconds.
 pub const CLIENT_BOUND: Duration = Duration::from_secs(120);
@@ -120,6 +120,27 @@ pub fn helm(registry: SocketAddr, repository: &str, version: &str) -> Result<Dig
         .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
         .ok_or_else(|| anyhow!("helm pulled no archive"))?;
     Ok(Digest::sha256_of(&fs::read(archive)?))
+}
+
+/// Runs kubectl against the API server that is reached at `api`, whatever address the kubeconfig
+/// has, and returns what it printed. The server's certificate is checked.
+///
+/// # Errors
+/// As for [`run`].
+pub fn kubectl(kubeconfig: &Path, api: SocketAddr, arguments: &[String]) -> Result<String> {
+    let directory = tempfile::tempdir()?;
+    run(
+        Command::new(tool("kubectl"))
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .arg("--server")
+            .arg(format!("https://{api}"))
+            .arg("--request-timeout=60s")
+            .args(arguments)
+            // Nothing of the user's own configuration.
+            .env("HOME", directory.path()),
+        "tests/tools.sh",
+    )
 }
 
 /// The answer to one request.

@@ -12,15 +12,18 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitOptions, wait, waitid};
 
 use super::boot::Boot;
-use super::children::{Children, Door, Event};
+use super::cgroup::{self, Watch};
+use super::children::{Children, Door, Event, NODE};
 use super::clock::{Uptime, earlier};
 use super::helper::{Helpers, Outcome, Task};
+use super::k3s::{self, K3s};
 use super::kmsg::{KmsgReader, Level};
 use super::loader::Loader;
 use super::power::{Buttons, Power};
 use super::reporter::Reporter;
-use super::shutdown::{KILLED, LAST_WORDS, Shutdown, Step};
+use super::shutdown::{ASKED, KILLED, LAST_WORDS, PODS, Shutdown, Step};
 use super::uevent::{Uevent, UeventSocket};
+use crate::report::Word;
 
 /// Wakes up at least this often, should a deadline have been forgotten: PID 1 never sleeps for ever.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -37,6 +40,9 @@ enum Source {
     LoaderInput,
     Helper(i32),
     Child(Door),
+    K3s(k3s::Door),
+    /// A control group became empty, or another number of its processes is left.
+    Group,
     Button(String),
     Port,
     Console,
@@ -49,6 +55,8 @@ pub(super) struct Machine {
     pub(super) reporter: Reporter,
     /// Its supervised children.
     pub(super) children: Children,
+    /// k3s, which is one of its own kind.
+    pub(super) k3s: K3s,
     /// Its short-lived ones.
     pub(super) helpers: Helpers,
     /// The one that loads drivers.
@@ -80,6 +88,7 @@ impl Machine {
         Ok(Machine {
             reporter,
             children: Children::default(),
+            k3s: K3s::default(),
             helpers: Helpers::default(),
             loader: Loader::default(),
             signals,
@@ -106,6 +115,7 @@ impl Machine {
         let deadline = [
             boot,
             self.children.deadline(),
+            self.k3s.deadline(),
             self.helpers.deadline(),
             self.loader.deadline(),
             self.reporter.port.deadline(),
@@ -145,9 +155,17 @@ impl Machine {
             sources.push(Source::Helper(pid));
             fds.push(PollFd::new(output, read));
         }
-        for (door, fd) in self.children.doors() {
+        for (door, fd, flags) in self.children.doors() {
             sources.push(Source::Child(door));
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+        }
+        for (door, fd) in self.k3s.doors() {
+            sources.push(Source::K3s(door));
             fds.push(PollFd::from_borrowed_fd(fd, read));
+        }
+        for watch in self.down.iter().flat_map(|down| &down.watches) {
+            sources.push(Source::Group);
+            fds.push(PollFd::new(watch.file(), PollFlags::PRI));
         }
         for (name, file) in self.buttons.files() {
             sources.push(Source::Button(name.clone()));
@@ -191,9 +209,12 @@ impl Machine {
             Source::LoaderInput => self.loader.flush(),
             Source::Helper(pid) => self.helpers.readable(pid),
             Source::Child(door) => {
-                let events = self.children.readable(door);
+                let events = self.children.ready(door);
                 self.child_events(events, boot);
             }
+            Source::K3s(door) => self.k3s.ready(door),
+            // looked at when something is due
+            Source::Group => {}
             Source::Button(name) => {
                 if self.buttons.pressed(&name) {
                     self.reporter.say("the power button was pressed");
@@ -245,7 +266,7 @@ impl Machine {
                 self.helper_done(&task, outcome, boot);
             } else if let Some(events) = self.children.reaped(pid, status) {
                 self.child_events(events, boot);
-            } else {
+            } else if !self.k3s.reaped(pid, status, Uptime::now()) {
                 // what it said last counts
                 let is_loader = self.loader.output().is_some();
                 if is_loader {
@@ -342,6 +363,8 @@ impl Machine {
         }
         let events = self.children.tick(now);
         self.child_events(events, boot);
+        self.k3s.tick(now);
+        self.k3s_news(now);
         if self.down.is_some() {
             self.down_tick(now);
         } else {
@@ -361,12 +384,26 @@ impl Machine {
             }
             return;
         }
-        self.reporter
-            .say(&format!("{}: stopping the node's processes", power.name()));
-        self.children.stop();
+        self.children.hold();
         self.loader.stop();
+        self.k3s.hold(now);
+        if self.k3s.is_running() {
+            let name = power.name();
+            self.reporter.say(&format!("{name}: stopping k3s"));
+        }
         self.down = Some(Shutdown::new(power, now));
         self.down_tick(now);
+    }
+
+    /// Tells people and the node process what is new about k3s.
+    fn k3s_news(&mut self, now: Uptime) {
+        for notice in self.k3s.notices() {
+            self.reporter.notice(&notice);
+        }
+        if let Some(state) = self.k3s.news(now) {
+            self.reporter.set_k3s_ends(state.ends);
+            self.children.tell(&NODE, &Word::K3s(state));
+        }
     }
 
     fn down_tick(&mut self, now: Uptime) {
@@ -376,6 +413,9 @@ impl Machine {
         let over = down.deadline.is_some_and(|at| at <= now);
         let gone = self.children.are_gone();
         match down.step {
+            Step::K3s if over || !self.k3s.is_running() => self.stop_pods(),
+            Step::Pods if over || down.is_empty() => self.kill_pods(),
+            Step::PodsKilled if over || down.is_empty() => self.stop_children(),
             Step::Asked | Step::Killed if gone => self.end_everything(),
             Step::Asked if over => {
                 down.enter(Step::Killed, Some(KILLED));
@@ -391,6 +431,61 @@ impl Machine {
                 self.switch_off(power);
             }
             _ => {}
+        }
+    }
+
+    /// k3s is gone, or given up; its pods run on by design. Asks them to end.
+    fn stop_pods(&mut self) {
+        let watches: Vec<Watch> = Watch::open(&cgroup::pods()).into_iter().collect();
+        if watches.is_empty() {
+            return self.kill_pods();
+        }
+        let processes = cgroup::processes(&cgroup::pods());
+        for pid in &processes {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGTERM);
+        }
+        let count = processes.len();
+        self.reporter
+            .say(&format!("stopping pods: {count} processes"));
+        if let Some(down) = &mut self.down {
+            down.empty(Step::Pods, PODS, watches);
+        }
+    }
+
+    /// Kills what is left of pods, then the shims, which are in k3s's own group.
+    fn kill_pods(&mut self) {
+        let groups = [cgroup::pods(), cgroup::k3s()];
+        let mut watches = Vec::new();
+        for group in &groups {
+            let Some(watch) = Watch::open(group) else {
+                continue;
+            };
+            if let Err(error) = cgroup::kill_all(group) {
+                let group = group.display();
+                self.reporter
+                    .say(&format!("killing the processes of {group}: {error}"));
+            }
+            watches.push(watch);
+        }
+        if watches.is_empty() {
+            return self.stop_children();
+        }
+        self.reporter.say("killing what is left of pods and k3s");
+        if let Some(down) = &mut self.down {
+            down.empty(Step::PodsKilled, KILLED, watches);
+        }
+    }
+
+    fn stop_children(&mut self) {
+        if let Some(down) = &mut self.down {
+            let name = down.power.name();
+            down.enter(Step::Asked, Some(ASKED));
+            self.reporter
+                .say(&format!("{name}: stopping the node's processes"));
+        }
+        self.children.stop();
+        if self.children.are_gone() {
+            self.end_everything();
         }
     }
 

@@ -2,8 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use image_layout::Arch;
+
+/// For which nodes an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageRole {
+    /// For every node, servers too (default)
+    Any,
+    /// For agents: without CA keys, so that a lost drive is no lost cluster
+    Agent,
+}
 
 /// What is to be on the image, and where it goes.
 #[derive(Args, Clone, Debug)]
@@ -46,6 +55,23 @@ pub struct BuildArgs {
     /// cluster of one machine, without it a registry.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Directory of the cluster's credentials [default: IMAGE.credentials]
+    ///
+    /// With k3s every image carries what makes it a part of its cluster. That is made once and
+    /// kept in this directory, which is made if it is missing; further images with the same
+    /// directory are of the same cluster. Keep it safe: whoever reads it owns the cluster.
+    #[arg(long, value_name = "DIR", requires = "k3s")]
+    pub credentials: Option<PathBuf>,
+
+    /// For which nodes the image is
+    #[arg(
+        long,
+        value_name = "ROLE",
+        default_value = "any",
+        hide_default_value = true
+    )]
+    pub role: ImageRole,
 
     /// Architecture to boot: x86_64 or arm64 [default: this machine's]
     ///

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use image_layout::catalog::ArtifactKind;
 
 use crate::cli::inspect::InspectArgs;
-use crate::image::{self, ArtifactContents, Contents};
+use crate::image::{self, ArtifactContents, Contents, CredentialsContents};
 use crate::size::Size;
 
 /// Reads the image and prints what is on it.
@@ -97,6 +97,14 @@ fn text(contents: &Contents) -> String {
     if let Some(error) = &cluster.error {
         let file = cluster.file.as_deref().unwrap_or("cluster.yaml");
         lines.push(format!("  {file} is wrong: {error}"));
+    }
+
+    match contents.credentials {
+        CredentialsContents::None => {}
+        CredentialsContents::Agent => lines.push("  for agents: no CA keys on it".to_owned()),
+        CredentialsContents::CaKeys => {
+            lines.push("  with CA keys: whoever holds it owns the cluster".to_owned());
+        }
     }
 
     for haul in &image.hauls {

@@ -7,8 +7,11 @@ use image_layout::Arch;
 use image_layout::cluster::ClusterError;
 
 use super::ext4::Ext4Error;
+use super::fleet::FleetError;
 use super::gpt::GptError;
+use super::manifests::ManifestError;
 use crate::bootpack::BootPackError;
+use crate::credentials::CredentialsError;
 use crate::device_firmware::FirmwareError;
 use crate::haul::HaulError;
 use crate::k3s::{K3sError, WriteError};
@@ -112,6 +115,15 @@ pub enum ImageError {
         /// Its architecture.
         arch: Arch,
     },
+    /// The cluster can't start as `cluster.yaml` describes it.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// A manifest can't go onto the image.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The cluster's credentials can't be made, read or kept.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// A file changed while it was read.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
@@ -240,6 +252,9 @@ impl ImageError {
                 "take the file k3s-images.txt of the k3s release: one image a line"
             }
             ImageError::MissingImages(missing) => return Some(missing.help()),
+            ImageError::Fleet(error) => error.help(),
+            ImageError::Manifest(error) => error.help(),
+            ImageError::Credentials(error) => return Some(error.help()),
             ImageError::BootPack(error) => return Some(error.help()),
             ImageError::Firmware(error) => error.help(),
             ImageError::Haul(error) => return Some(error.help()),

@@ -5,7 +5,8 @@
 //! owner, access and change times from the host and takes files in the host directory's order,
 //! so that an ordinary user's image would belong to that user and no two images would be equal.
 //! debugfs's `write` gives every file to root, stamps it with `E2FSPROGS_FAKE_TIME`, and
-//! takes the files in the order in which they are named.
+//! takes the files in the order in which they are named. Its directories are 0755; those that are
+//! root's alone get their mode afterwards.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -91,6 +92,8 @@ pub(super) struct Tree {
 struct Entry {
     path: String,
     kind: Kind,
+    /// Whether a directory is root's alone.
+    private: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -179,12 +182,20 @@ impl Tree {
             self.entries.push(Entry {
                 path: path.clone(),
                 kind,
+                private: false,
             });
             if is_directory {
                 self.collect(&path)?;
             }
         }
         Ok(())
+    }
+
+    /// Makes directories root's alone, 0700 instead of 0755. A file has its own mode.
+    pub(super) fn keep_private(&mut self, is_private: impl Fn(&str) -> bool) {
+        for entry in &mut self.entries {
+            entry.private = is_private(&entry.path);
+        }
     }
 
     /// Paths of all files, in order.
@@ -357,6 +368,9 @@ fn write_script(mut script: impl io::Write, tree: &Tree) -> io::Result<()> {
             }
             Kind::Directory => writeln!(script, "mkdir {name}")?,
             Kind::Link(target) => writeln!(script, "symlink {name} {}", quoted(target))?,
+        }
+        if entry.private && entry.kind == Kind::Directory {
+            writeln!(script, "set_inode_field {name} mode 040700")?;
         }
     }
     script.flush()

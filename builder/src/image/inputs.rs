@@ -11,8 +11,11 @@ use image_layout::paths::haul;
 use image_layout::{Arch, limits};
 
 use super::error::ImageError;
+use super::fleet::{self, FleetError};
+use super::manifests::{self, Manifests};
 use super::request::Request;
 use crate::bootpack::BootPack;
+use crate::credentials::Credentials;
 use crate::device_firmware;
 use crate::k3s::{InPlace, K3sBinary};
 use crate::progress::Progress;
@@ -28,6 +31,10 @@ pub(super) struct Inputs {
     pub(super) k3s: BTreeMap<Arch, K3sBinary>,
     /// What lies unpacked of k3s; see [`super::k3s_data`].
     pub(super) k3s_data: BTreeMap<Arch, InPlace>,
+    /// None without k3s.
+    pub(super) credentials: Option<Credentials>,
+    pub(super) agents_only: bool,
+    pub(super) manifests: Manifests,
     pub(super) packs: Vec<BootPack>,
     pub(super) firmware: BTreeMap<String, Vec<u8>>,
     pub(super) warnings: Vec<String>,
@@ -65,6 +72,7 @@ impl Inputs {
             }
         }
         let (yaml, cluster) = read_config(request.config.as_deref(), !k3s.is_empty())?;
+        let manifests = read_fleet(request, &cluster, !k3s.is_empty())?;
         progress.begin("reading boot files", None);
         let packs = arches
             .iter()
@@ -78,6 +86,9 @@ impl Inputs {
             cluster,
             k3s,
             k3s_data: BTreeMap::new(),
+            credentials: None,
+            agents_only: request.agents_only,
+            manifests,
             packs,
             firmware: firmware.files,
             warnings: firmware.warnings,
@@ -97,6 +108,10 @@ impl Inputs {
                 ));
             }
         }
+        if !self.k3s.is_empty() {
+            self.warnings.extend(fleet::oddity(&self.cluster));
+        }
+        self.warnings.append(&mut self.manifests.warnings);
         for k3s in self.k3s.values().filter(|k3s| k3s.version.is_none()) {
             self.warnings.push(format!(
                 "{} says no k3s version: is it k3s?",
@@ -130,6 +145,12 @@ impl Inputs {
             let below = path.strip_prefix(directory.as_str());
             below.is_some_and(|rest| rest.starts_with('/'))
         })
+    }
+
+    /// Secrets on HAUL, by their path in its directory of secrets.
+    pub(super) fn secrets(&self) -> BTreeMap<String, Vec<u8>> {
+        let credentials = self.credentials.as_ref();
+        credentials.map_or_else(BTreeMap::new, |all| all.for_stick(self.agents_only))
     }
 
     fn firmware_bytes(&self) -> u64 {
@@ -170,6 +191,28 @@ impl Inputs {
             }),
             firmware: self.firmware.keys().cloned().collect(),
         }
+    }
+}
+
+/// Checks what the cluster asks of k3s, and reads the manifests for its server.
+fn read_fleet(request: &Request, cluster: &Cluster, k3s: bool) -> Result<Manifests, ImageError> {
+    if !k3s {
+        return match request.agents_only {
+            true => Err(FleetError::NoK3s.into()),
+            false => Ok(Manifests::default()),
+        };
+    }
+    let Some(path) = &request.config else {
+        return match request.agents_only {
+            true => Err(FleetError::NoConfig.into()),
+            false => Ok(Manifests::default()),
+        };
+    };
+    fleet::check_roles(path, cluster, request.agents_only)?;
+    match request.agents_only {
+        // agents apply none, and what is in them may be secret
+        true => Ok(Manifests::default()),
+        false => Ok(manifests::collect(path, &cluster.manifests)?),
     }
 }
 

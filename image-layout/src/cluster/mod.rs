@@ -4,6 +4,7 @@
 //! check, or the first error with its place in the file.
 
 mod choose;
+mod disk_size;
 mod error;
 mod network;
 mod node;
@@ -14,12 +15,13 @@ mod template;
 mod validate;
 
 pub use choose::{Assignment, Matched, TwoNodes};
+pub use disk_size::DiskSize;
 pub use error::{ClusterError, Place};
 pub use network::{Cidr, Network};
 pub use node::{Mac, Machine, Match, MatchProperties, MatchedBy, Node, Role, Unmatched};
 pub use read::parse;
 pub use schema::{Chart, Cluster, Registry};
-pub use state::State;
+pub use state::{DevicePath, Disk, DiskMatch, State, Words};
 pub use template::template;
 
 /// The value of `apiVersion` this crate understands.
