@@ -90,9 +90,11 @@ impl Shutdown {
         self.watches = watches;
     }
 
-    /// Whether nothing is left in the groups of [`Self::empty`].
-    pub(super) fn is_empty(&self) -> bool {
-        !self.watches.iter().any(Watch::is_populated)
+    /// Whether nothing is left in the groups of [`Self::empty`]; those that are empty are no longer
+    /// watched.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.watches.retain(Watch::is_populated);
+        self.watches.is_empty()
     }
 
     /// Whether asking again now means "at once".

@@ -45,6 +45,21 @@ pub(super) fn set(built: u64, sys: &Path) -> String {
     text
 }
 
+/// Sets the clock if it is before `seen`, a time at which this machine was up. Gives a line if it
+/// was, or could not be set.
+pub(super) fn not_before(seen: u64) -> Option<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or(Duration::ZERO).as_secs();
+    if now >= seen {
+        return None;
+    }
+    let text = civil(seen);
+    Some(match step(seen) {
+        Ok(()) => format!("clock {text} UTC, when this machine was up last"),
+        Err(error) => format!("the clock is behind {text} UTC; setting it failed: {error}"),
+    })
+}
+
 /// Sets the clock to `time`, seconds since 1970.
 pub(super) fn step(time: u64) -> std::io::Result<()> {
     let time = Timespec {

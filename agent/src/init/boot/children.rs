@@ -13,6 +13,27 @@ use crate::report::{Report, Word};
 /// After so many deaths a child's stages count as failed. It is started again all the same.
 const DEATHS: u32 = 3;
 
+/// What the end of a stage leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Registry,
+    Cluster,
+    Run,
+    /// Run is reached already, and may have to say something else now.
+    RunAnew,
+}
+
+/// What the end of a stage leads to, well or not, where the boot stands there.
+fn after(stage: Stage, phase: &Phase) -> Option<Next> {
+    match (stage, phase) {
+        (Stage::Network, Phase::Node { .. }) => Some(Next::Registry),
+        (Stage::Registry, Phase::Registry { .. }) => Some(Next::Cluster),
+        (Stage::Cluster, Phase::Cluster) => Some(Next::Run),
+        (Stage::Registry | Stage::State | Stage::Cluster, Phase::Run) => Some(Next::RunAnew),
+        _ => None,
+    }
+}
+
 impl Boot {
     /// A child did something.
     pub(in crate::init) fn child(&mut self, machine: &mut Machine, event: Event) {
@@ -38,7 +59,7 @@ impl Boot {
         }
     }
 
-    pub(super) fn report(&mut self, machine: &mut Machine, report: Report) {
+    fn report(&mut self, machine: &mut Machine, report: Report) {
         match report {
             Report::Begin(stage) => machine.reporter.begin(stage, Uptime::now()),
             Report::End {
@@ -67,22 +88,22 @@ impl Boot {
         }
     }
 
-    pub(super) fn stage_ended(&mut self, machine: &mut Machine, stage: Stage) {
-        match (stage, &self.phase) {
-            (Stage::Identity, _) if self.config_is_mounted => {
-                self.config_is_mounted = false;
-                machine.helpers.start(Task::UnmountConfig);
-            }
-            (Stage::Network, Phase::Node { .. }) => self.enter_registry(machine),
-            (Stage::Registry, Phase::Registry { .. }) => self.enter_cluster(machine),
-            (Stage::Cluster, Phase::Cluster) => self.enter_run(machine),
-            (Stage::Registry | Stage::State | Stage::Cluster, _) => self.renew_run(machine),
-            _ => {}
+    fn stage_ended(&mut self, machine: &mut Machine, stage: Stage) {
+        if stage == Stage::Identity && self.config_is_mounted {
+            self.config_is_mounted = false;
+            machine.helpers.start(Task::UnmountConfig);
+        }
+        match after(stage, &self.phase) {
+            Some(Next::Registry) => self.enter_registry(machine),
+            Some(Next::Cluster) => self.enter_cluster(machine),
+            Some(Next::Run) => self.enter_run(machine),
+            Some(Next::RunAnew) => self.renew_run(machine),
+            None => {}
         }
     }
 
     /// A child died so often that its stage won't end by itself.
-    pub(super) fn keeps_dying(&mut self, machine: &mut Machine, name: &'static str, how: &str) {
+    fn keeps_dying(&mut self, machine: &mut Machine, name: &'static str, how: &str) {
         let stages = if name == NODE.name {
             NODE.stages
         } else {
@@ -162,6 +183,34 @@ impl Boot {
             );
         } else {
             machine.reporter.done(Stage::Run, &detail);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_cluster_and_run_follow_each_other() {
+        let until = Uptime::default();
+        let (node, registry) = (Phase::Node { until }, Phase::Registry { until });
+        assert_eq!(after(Stage::Identity, &node), None);
+        assert_eq!(after(Stage::Network, &node), Some(Next::Registry));
+        assert_eq!(after(Stage::Registry, &registry), Some(Next::Cluster));
+        assert_eq!(after(Stage::State, &Phase::Cluster), None);
+        assert_eq!(after(Stage::Cluster, &Phase::Cluster), Some(Next::Run));
+    }
+
+    #[test]
+    fn what_ends_anew_or_late_does_not_turn_the_boot_back() {
+        let until = Uptime::default();
+        assert_eq!(after(Stage::Network, &Phase::Cluster), None);
+        assert_eq!(after(Stage::Registry, &Phase::Cluster), None);
+        assert_eq!(after(Stage::Cluster, &Phase::Registry { until }), None);
+        assert_eq!(after(Stage::Network, &Phase::Run), None);
+        for stage in [Stage::Registry, Stage::State, Stage::Cluster] {
+            assert_eq!(after(stage, &Phase::Run), Some(Next::RunAnew));
         }
     }
 }

@@ -4,12 +4,29 @@
 //! `rancher` and `kubelet` appear as `/var/lib/rancher` and `/var/lib/kubelet`. All of it may be
 //! done again by a node process that was started anew: what is there already is kept.
 
+mod disk;
+mod disks;
+mod ext4;
+mod identity;
+mod kernel;
+mod last_seen;
 mod layout;
+mod marker;
 mod memory;
 mod mounts;
+mod persistent;
 mod problem;
 mod ram;
+mod select;
+mod signature;
 mod size;
+mod stick;
+mod table;
+mod tools;
+mod wait;
+
+#[cfg(test)]
+mod tests;
 
 use image_layout::cluster::{Disk, State};
 use image_layout::status::StateStatus;
@@ -37,6 +54,7 @@ pub(in crate::node) fn prepare(
 ) -> Result<Prepared, StateError> {
     match &state.disk {
         Disk::None => ram::prepare(place),
-        Disk::Stick | Disk::Match(_) => Err(StateError::MemoryOnly),
+        Disk::Stick => stick::prepare(place, state.wipe, progress),
+        Disk::Match(wanted) => disk::prepare(place, wanted, state.wipe, progress),
     }
 }
