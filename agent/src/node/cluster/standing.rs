@@ -55,11 +55,14 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Whether this machine's kubelet, in this boot, wrote that Node. What neither side says does
-    /// not count.
+    /// Whether this machine's kubelet, in this boot, wrote that Node. The boot decides; the machine
+    /// only where a boot is not said.
     fn wrote(&self, node: &NodeObject) -> bool {
-        let same = |own: &str, theirs: &str| own.is_empty() || theirs.is_empty() || own == theirs;
-        same(&self.boot_id, &node.boot_id) && same(&self.machine_id, &node.machine_id)
+        let known = |own: &str, theirs: &str| !own.is_empty() && !theirs.is_empty();
+        if known(&self.boot_id, &node.boot_id) {
+            return self.boot_id == node.boot_id;
+        }
+        !known(&self.machine_id, &node.machine_id) || self.machine_id == node.machine_id
     }
 }
 

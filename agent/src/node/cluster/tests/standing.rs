@@ -28,7 +28,8 @@ type Line = (u64, Now, &'static str, ClusterPhase);
 fn play(role: Role, lines: Vec<Line>) -> Vec<String> {
     let own = Own {
         boot_id: "ours".into(),
-        machine_id: String::new(),
+        // where the boot is known, it decides
+        machine_id: "another's".into(),
     };
     let mut now = Instant::now();
     let state = K3sState::default();
