@@ -357,3 +357,87 @@ fn ends_that_can_not_be_read_are_an_error() {
     assert!(Ends::read(&disk.path(), disk.bytes).is_err());
     assert!(Ends::read(Path::new("/nonexistent"), 4 * MIB).is_err());
 }
+
+/// Set for the process in a mount namespace of its own.
+const APART: &str = "HAULBOOT_TEST_APART";
+
+#[test]
+fn state_in_memory_is_mounted_once_however_often_it_is_asked_for() {
+    if std::env::var_os(APART).is_some() {
+        return mount_in_memory();
+    }
+    // mounts want a namespace, and a namespace a process: this test again, in one
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "--propagation", "private"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "node::state::tests::state_in_memory_is_mounted_once_however_often_it_is_asked_for",
+            "--exact",
+            "--nocapture",
+        ])
+        .env(APART, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+fn mount_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let below = |path: &str| root.join(path);
+    // shared, as a node's root is
+    let flags = rustix::mount::MountPropagationFlags::SHARED;
+    rustix::mount::mount(
+        "tmpfs",
+        root,
+        "tmpfs",
+        rustix::mount::MountFlags::empty(),
+        None,
+    )
+    .unwrap();
+    rustix::mount::mount_change(root, flags).unwrap();
+    fs::create_dir(below("proc")).unwrap();
+    std::os::unix::fs::symlink("/proc/self", below("proc/self")).unwrap();
+    fs::write(below("proc/meminfo"), "MemTotal: 2000000 kB\n").unwrap();
+    let place = crate::node::Place::below(root);
+    let state = image_layout::cluster::State::default();
+    let first = super::prepare(&place, &state, &|_| {}).unwrap();
+    fs::write(below("var/lib/rancher/k3s/kept"), "kept").unwrap();
+    let targets = || {
+        let mounts = super::mounts::mounted(&below("proc")).unwrap();
+        let targets = mounts.into_iter().map(|mount| mount.target);
+        let mut targets: Vec<PathBuf> = targets.filter(|target| target.starts_with(root)).collect();
+        targets.sort();
+        targets
+    };
+    let mounted = targets();
+    assert_eq!(
+        mounted,
+        [
+            root.to_owned(),
+            below("run/haulboot/state"),
+            below("var/lib/kubelet"),
+            below("var/lib/rancher"),
+            below("var/lib/rancher/k3s/agent/containerd"),
+        ]
+    );
+    let again = super::prepare(&place, &state, &|_| {}).unwrap();
+    assert_eq!(
+        (again.status, again.detail),
+        (first.status.clone(), first.detail)
+    );
+    assert_eq!(targets(), mounted);
+    assert!(below("run/haulboot/state/rancher/k3s/kept").exists());
+    let bytes = |path: &str| {
+        let room = rustix::fs::statvfs(below(path)).unwrap();
+        room.f_blocks * room.f_frsize
+    };
+    assert_eq!(bytes("var/lib/kubelet"), first.status.bytes);
+    assert_eq!(bytes("var/lib/rancher"), first.status.bytes);
+    let images = bytes("var/lib/rancher/k3s/agent/containerd");
+    assert_eq!(images, first.status.image_store_bytes);
+    for target in mounted.iter().rev() {
+        rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
