@@ -16,6 +16,7 @@ MUSL_x86_64 = x86_64-unknown-linux-musl
 MUSL_arm64 = aarch64-unknown-linux-musl
 agent = target/$(MUSL_$(1))/release/agent
 hello = target/$(MUSL_$(1))/release/hello
+probe = target/$(MUSL_$(1))/release/k3s-probe
 pack = target/boot-packs/$(1).bootpack
 BOTH = x86_64 arm64
 INPUTS = $(addprefix --haul ,$(HAUL)) $(addprefix --k3s ,$(K3S)) $(addprefix --config ,$(CONFIG))
@@ -37,7 +38,7 @@ NODE_C = $(foreach a,$(BOTH),CC_$(subst -,_,$(MUSL_$(a)))=$(CC_$(a)) \
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: all agents demo test test-all image lint dist setup help clean FORCE
+.PHONY: all agents probes demo test test-all image lint dist setup help clean FORCE
 
 all: setup-all $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a))) ## build everything: builder, agents, boot packs
 	@printf '\n%s\n' 'Built:'
@@ -48,11 +49,11 @@ demo: setup-demo $(BUILDER) $(DEMO) $(foreach a,$(ARCHES),$(call pack,$(a))) $(f
 	@target/release/demo --arch $(ARCHES) $(INPUTS) \
 		$(foreach a,$(BOTH),--program $(a)=$(call hello,$(a)))
 
-test: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a))) ## every unit, property and client test, and the boots marked ci
+test: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a)) $(call probe,$(a))) ## every unit, property and client test, and the boots marked ci
 	$(STEP) tools 'helm, for the tests' tests/tools.sh
 	@scripts/test.sh ci
 
-test-all: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a))) ## make test, with every boot
+test-all: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(call hello,$(a)) $(call probe,$(a))) ## make test, with every boot
 	$(STEP) tools 'helm, for the tests' tests/tools.sh
 	@scripts/test.sh all
 
@@ -60,7 +61,7 @@ image: setup-image $(BUILDER) $(foreach a,$(ARCHES),$(call pack,$(a))) ## write 
 	@$(BUILDER) $(INPUTS) $(addprefix --arch ,$(ARCHES)) -o $(OUT)
 
 lint: setup-lint ## formatting, clippy, shell scripts, licences and advisories
-	@scripts/lint.sh
+	@env $(NODE_C) scripts/lint.sh
 
 dist: setup-dist agents $(BUILDER) $(foreach a,$(BOTH),$(call pack,$(a))) ## archives that work on a machine without Rust
 	@scripts/dist.sh
@@ -91,6 +92,9 @@ $(BUILDER): FORCE
 $(DEMO) &: FORCE
 	$(STEP) demo-programs 'demonstration: programs of this machine' $(CARGO) build --release -p tests --bins
 
+# Only what starts in place of k3s in tests.
+probes: $(foreach a,$(BOTH),$(call probe,$(a)))
+
 agents: $(foreach a,$(BOTH),$(call agent,$(a)))
 
 # Per architecture: the programs that run on the node, the packages it boots from, the boot pack.
@@ -101,6 +105,10 @@ $(call agent,$(1)): FORCE
 $(call hello,$(1)): FORCE
 	$$(STEP) hello-$(1) 'demonstration: program of its images for $(1)' \
 		$$(CARGO) build --release -p hello --target $(MUSL_$(1))
+
+$(call probe,$(1)): FORCE
+	$$(STEP) probe-$(1) 'stand-in for k3s, for the tests, for $(1)' \
+		env $$(SMALL) $$(NODE_C) $$(CARGO) build --release -p k3s-probe --target $(MUSL_$(1))
 
 target/packages/$(1)/packages.tsv: firmware/fetch.sh firmware/packages/$(1).list
 	$$(STEP) packages-$(1) 'kernel and boot loader for $(1), from Debian' \

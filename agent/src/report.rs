@@ -1,11 +1,15 @@
-//! What the node process and the registry tell PID 1.
+//! What the node process and the registry tell PID 1, and what PID 1 tells the node process.
 //!
 //! Each child has one end of a `SOCK_SEQPACKET` pair; the environment variable [`FD_VARIABLE`]
 //! carries the descriptor's number. One packet is one [`Report`] as JSON, at most
 //! [`PACKET_BYTES`]. PID 1 adds the times, writes console, status port and status file. Nothing
-//! that came from a network is in a report unparsed.
+//! that came from a network is in a report unparsed. In the other direction one packet is one
+//! [`Word`]; see [`Sender::listen`].
+
+mod receiver;
 
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image_layout::cluster::Role;
@@ -16,6 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::receiver::Receiver;
 
 /// Name of the environment variable with the descriptor's number.
 pub(crate) const FD_VARIABLE: &str = "HAULBOOT_REPORT_FD";
@@ -104,13 +110,13 @@ pub(crate) struct K3sState {
 /// Bytes of [`K3sState::tail`].
 pub(crate) const TAIL_BYTES: usize = 16 << 10;
 
-/// A child's end of the channel.
+/// A child's end of the channel. Its clones send through the same.
 ///
 /// Sending never fails for the caller: a child whose reports get lost still does its work. What
 /// could not be sent is logged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sender {
-    channel: OwnedFd,
+    channel: Arc<OwnedFd>,
 }
 
 impl Sender {
@@ -119,7 +125,9 @@ impl Sender {
     pub(crate) fn from_env() -> Option<Sender> {
         let number = std::env::var(FD_VARIABLE).ok()?;
         match inherited(&number) {
-            Ok(channel) => Some(Sender { channel }),
+            Ok(channel) => Some(Sender {
+                channel: Arc::new(channel),
+            }),
             Err(error) => {
                 tracing::error!("{FD_VARIABLE}={number} is no channel to PID 1: {error}");
                 None
@@ -130,7 +138,19 @@ impl Sender {
     /// A sender over one end of a `SOCK_SEQPACKET` pair.
     #[cfg(test)]
     pub(crate) fn over(channel: OwnedFd) -> Sender {
-        Sender { channel }
+        Sender {
+            channel: Arc::new(channel),
+        }
+    }
+
+    /// Listens to what PID 1 says in return. To be called within a tokio runtime, once: of two
+    /// listeners each would hear a part.
+    ///
+    /// # Errors
+    ///
+    /// The runtime can't watch the channel.
+    pub(crate) fn listen(&self) -> std::io::Result<Receiver> {
+        Receiver::over(&self.channel)
     }
 
     /// Sends one report. Waits at most [`SEND_PATIENCE`] for a PID 1 that reads more slowly than

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {}", harmless(&chain(&error)));
             if let Some(help) = commands::help(&error) {
-                eprintln!("  help: {}", harmless(&help));
+                // lines to copy stand by themselves
+                let lines: Vec<String> = help.lines().map(harmless).collect();
+                eprintln!("  help: {}", lines.join("\n        "));
             }
             ExitCode::from(commands::exit_code(&error))
         }

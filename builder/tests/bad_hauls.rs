@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use builder::haul::{self, HaulError};
 use builder::progress::Silent;
-use common::{Haul, Heard, fixtures, fixtures_named, tar, tree};
+use common::{Haul, Heard, fixtures, fixtures_named, tree};
 use image_layout::Digest;
 use image_layout::catalog::CatalogError;
 use proptest::prelude::*;
@@ -114,17 +114,19 @@ fn what_is_no_haul_is_called_by_what_it_is() {
 }
 
 #[test]
-fn the_old_form_of_docker_save_is_told_how_to_become_a_haul() {
-    let archive = tar(&[
-        ("manifest.json".into(), b"[]".to_vec()),
-        ("abc/layer.tar".into(), b"x".to_vec()),
-    ]);
-    let error = refused_bytes(&archive);
+fn an_unpacked_archive_of_docker_save_is_told_to_be_given_as_an_archive() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("manifest.json"), "[]").unwrap();
+    let error = refused(directory.path());
     assert!(
         matches!(error, HaulError::NoIndex { docker: true, .. }),
         "{error}"
     );
-    assert!(error.help().contains("skopeo"), "{:?}", error.help());
+    assert!(
+        error.help().contains("the archive itself"),
+        "{:?}",
+        error.help()
+    );
 }
 
 #[test]

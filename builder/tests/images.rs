@@ -224,7 +224,7 @@ fn hyphenated(bytes: &[u8; 16]) -> String {
     )
 }
 
-/// Every file and directory belongs to root, and only k3s is a program.
+/// Every file and directory belongs to root, only k3s is a program, and secrets are root's alone.
 fn owned_by_root(ext4: &ext4_view::Ext4, directory: &str) {
     for entry in ext4.read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -234,11 +234,17 @@ fn owned_by_root(ext4: &ext4_view::Ext4, directory: &str) {
         }
         let metadata = ext4.metadata(name.as_str()).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{name}");
+        let secret = name.starts_with("/secrets");
         if metadata.is_dir() {
-            assert_eq!(metadata.mode() & 0o7777, 0o755, "{name}");
+            let mode = if secret { 0o700 } else { 0o755 };
+            assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
             owned_by_root(ext4, &name);
         } else {
-            let mode = if name.ends_with("/k3s") { 0o755 } else { 0o644 };
+            let mode = match name.ends_with("/k3s") {
+                true => 0o755,
+                false if secret => 0o600,
+                false => 0o644,
+            };
             assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
         }
     }

@@ -108,6 +108,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Hashes a stream with the algorithm of the digest it is expected to have.
+#[derive(Clone)]
 pub enum Hasher {
     /// For [`Digest::Sha256`].
     Sha256(sha2::Sha256),

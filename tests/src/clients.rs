@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use builder::qemu::wait_within;
 use image_layout::Digest;
 
-use crate::qemu::Running;
+use crate::qemu_process::Running;
 
 /// How long one client may take. Against an emulated machine a pull takes a few seconds.
 pub const CLIENT_BOUND: Duration = Duration::from_secs(120);
@@ -24,6 +24,14 @@ const BODY_BYTES: u64 = 64 << 20;
 /// When it isn't installed (the message names the package), fails (the message has its words) or
 /// takes longer than [`CLIENT_BOUND`].
 pub fn run(command: &mut Command, package: &str) -> Result<String> {
+    run_within(command, package, CLIENT_BOUND)
+}
+
+/// [`run`] with another bound.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_within(command: &mut Command, package: &str, bound: Duration) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     // Files instead of pipes, so that nothing has to be read while it runs.
     let directory = tempfile::tempdir()?;
@@ -40,7 +48,7 @@ pub fn run(command: &mut Command, package: &str) -> Result<String> {
         }
         Err(error) => return Err(error).with_context(|| format!("starting {program}")),
     };
-    let status = wait_within(&mut child.0, CLIENT_BOUND)?;
+    let status = wait_within(&mut child.0, bound)?;
     let said = |path: &Path| {
         fs::read(path).map_or_else(
             |_| String::new(),
@@ -56,7 +64,7 @@ pub fn run(command: &mut Command, package: &str) -> Result<String> {
         ),
         None => bail!(
             "{command:?} did not end within {} s: {}",
-            CLIENT_BOUND.as_secs(),
+            bound.as_secs(),
             said(&err)
         ),
     }
@@ -120,6 +128,21 @@ pub fn helm(registry: SocketAddr, repository: &str, version: &str) -> Result<Dig
         .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
         .ok_or_else(|| anyhow!("helm pulled no archive"))?;
     Ok(Digest::sha256_of(&fs::read(archive)?))
+}
+
+/// kubectl towards the API server that is reached at `api`, whatever address the kubeconfig has.
+/// The server's certificate is checked.
+pub fn kubectl(kubeconfig: &Path, api: SocketAddr) -> Command {
+    let mut command = Command::new(tool("kubectl"));
+    command
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .arg("--server")
+        .arg(format!("https://{api}"))
+        // Nothing of the user's own: kubectl's cache would be kept in the home directory.
+        .env("HOME", "/nonexistent")
+        .env("KUBECACHEDIR", "/nonexistent");
+    command
 }
 
 /// The answer to one request.

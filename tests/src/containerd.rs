@@ -12,7 +12,7 @@ use builder::qemu::wait_within;
 use image_layout::Digest;
 
 use crate::clients::run;
-use crate::qemu::Running;
+use crate::qemu_process::Running;
 
 /// How long containerd may take until its socket answers.
 const START_TRIES: u32 = 60;

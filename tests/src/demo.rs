@@ -176,6 +176,7 @@ impl Demo {
             network: Some(Network::default()),
             serial: Serial::File(self.console()),
             status_port: None,
+            ports: Vec::new(),
             qmp: None,
             identity: Identity::default(),
             clock: None,

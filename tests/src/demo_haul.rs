@@ -1,4 +1,5 @@
-//! The demonstration haul: two images of one tiny program, a chart and a file.
+//! The demonstration haul: two images of one tiny program, the image that every pod of k3s has, a
+//! chart and a file.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use anyhow::Context as _;
 use image_layout::{Arch, Digest, Reference};
 use serde_json::json;
 
+use crate::cluster_haul::PAUSES;
 use crate::haul_writer::{FileEntry, HaulWriter, PlatformImage};
 
 /// Prints "Hello from Docker!"; carries the name that everybody tries first.
@@ -94,17 +96,10 @@ pub fn write(programs: &[Program], output: impl io::Write) -> anyhow::Result<Dig
     };
     let hello = image(HELLO, vec![PROGRAM])?;
     let web = image(WEB, vec![PROGRAM, "serve"])?;
-    let (name, version) = CHART;
-    let metadata: serde_json::Value =
-        serde_yaml::from_slice(include_bytes!("../demo/chart/Chart.yaml"))
-            .context("reading tests/demo/chart/Chart.yaml")?;
-    anyhow::ensure!(
-        metadata["name"] == json!(name) && metadata["version"] == json!(version),
-        "tests/demo/chart/Chart.yaml is not the chart {name} {version}"
-    );
-    let chart = haul
-        .chart(name, version, &metadata, &CHART_FILES)
-        .context("packing the chart")?;
+    for (name, command) in PAUSES {
+        image(name, command.to_vec())?;
+    }
+    let chart = add_chart(&mut haul)?;
     let file = haul.file(FILE, FILE_CONTENTS);
     haul.write(output).context("writing the haul")?;
     Ok(Digests {
@@ -113,6 +108,23 @@ pub fn write(programs: &[Program], output: impl io::Write) -> anyhow::Result<Dig
         chart,
         file,
     })
+}
+
+/// Adds the chart; returns the digest of its manifest.
+///
+/// # Errors
+/// When its metadata are not what this module says.
+pub fn add_chart(haul: &mut HaulWriter) -> anyhow::Result<Digest> {
+    let (name, version) = CHART;
+    let metadata: serde_json::Value =
+        serde_yaml::from_slice(include_bytes!("../demo/chart/Chart.yaml"))
+            .context("reading tests/demo/chart/Chart.yaml")?;
+    anyhow::ensure!(
+        metadata["name"] == json!(name) && metadata["version"] == json!(version),
+        "tests/demo/chart/Chart.yaml is not the chart {name} {version}"
+    );
+    haul.chart(name, version, &metadata, &CHART_FILES)
+        .context("packing the chart")
 }
 
 /// Reads `ARCH=FILE`, where the program for one architecture is.
@@ -177,10 +189,10 @@ mod tests {
             .iter()
             .map(|entry| entry["digest"].as_str().unwrap().parse().unwrap())
             .collect();
-        assert_eq!(
-            named,
-            [digests.hello, digests.web, digests.chart, digests.file]
-        );
+        for digest in [digests.hello, digests.web, digests.chart, digests.file] {
+            assert!(named.contains(&digest));
+        }
+        assert_eq!(named.len(), 4 + PAUSES.len());
         let mut seen = 0;
         while let Some(descriptor) = open.pop() {
             let digest: Digest = descriptor["digest"].as_str().unwrap().parse().unwrap();
@@ -197,13 +209,13 @@ mod tests {
                 open.extend(manifest.get("config").cloned());
             }
         }
-        // Two images of an index and, per architecture, manifest, configuration and layer; chart
-        // and file of manifest, configuration and layer.
-        assert_eq!(seen, 2 * (1 + 2 * 3) + 2 * 3);
+        // Images of an index and, per architecture, manifest, configuration and layer; chart and
+        // file of manifest, configuration and layer.
+        assert_eq!(seen, (2 + PAUSES.len()) * (1 + 2 * 3) + 2 * 3);
     }
 
     #[test]
-    fn the_haul_catalogues_as_two_images_a_chart_and_a_file() {
+    fn the_haul_catalogues_as_its_images_a_chart_and_a_file() {
         use builder::progress::Silent;
 
         let scratch = tempfile::tempdir().unwrap();
@@ -219,6 +231,8 @@ mod tests {
         let expected = BTreeMap::from([
             (HELLO.to_owned(), digests.hello),
             (WEB.to_owned(), digests.web),
+            (PAUSES[0].0.to_owned(), names[PAUSES[0].0]),
+            (PAUSES[1].0.to_owned(), names[PAUSES[1].0]),
             ("hauler/hello-world:0.1.0".to_owned(), digests.chart),
             ("hauler/welcome.txt:latest".to_owned(), digests.file),
         ]);

@@ -15,6 +15,7 @@ use image_layout::paths::config::CLUSTER_YAML_NAMES;
 use serde::Deserialize;
 
 use crate::clients::run;
+use crate::launcher;
 use crate::results::{repository, target};
 use crate::served::archives;
 
@@ -26,6 +27,42 @@ pub struct Recipe {
     pub arches: Vec<Arch>,
     /// Hauls of the fixtures, by name without `.tar.zst`.
     pub hauls: Vec<String>,
+    /// The k3s file, for every architecture that it boots.
+    #[serde(default)]
+    pub k3s: K3s,
+    /// Whose secrets it has.
+    #[serde(default)]
+    pub credentials: Credentials,
+}
+
+/// What is on an image as k3s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum K3s {
+    /// Nothing.
+    #[default]
+    None,
+    /// A file of the launcher's shape with the stand-in for k3s in it.
+    Launcher,
+    /// The stand-in as it is, of a shape that the builder doesn't know.
+    UnknownShape,
+    /// A program that ends at once, with exit code 0.
+    Hello,
+    /// [`K3s::Launcher`] for the architectures that the image does not boot.
+    OtherArch,
+}
+
+/// Whose secrets are on an image with k3s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Credentials {
+    /// Those of one cluster, the same for every image of a test run.
+    #[default]
+    Shared,
+    /// Another cluster's.
+    Other,
+    /// The first cluster's with another token for agents.
+    WrongAgentToken,
 }
 
 /// What a person does to the stick after it was written.
@@ -85,6 +122,18 @@ pub fn agent_program() -> Result<PathBuf> {
     )
 }
 
+/// The program of the demonstration's images for one architecture.
+///
+/// # Errors
+/// When it isn't built.
+pub fn hello_program(arch: Arch) -> Result<PathBuf> {
+    let place = match arch {
+        Arch::X86_64 => "x86_64-unknown-linux-musl/release/hello",
+        Arch::Arm64 => "aarch64-unknown-linux-musl/release/hello",
+    };
+    program("HAULBOOT_HELLO", "hello", &[place])
+}
+
 fn program(variable: &str, name: &str, places: &[&str]) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
@@ -101,6 +150,11 @@ fn program(variable: &str, name: &str, places: &[&str]) -> Result<PathBuf> {
 /// # Errors
 /// When the builder isn't built or fails; the message has its words.
 pub fn image(recipe: &Recipe) -> Result<PathBuf> {
+    // Before the lock: what is wrong is made from what is right.
+    let credentials = match recipe.k3s {
+        K3s::None => None,
+        _ => Some(credentials(recipe)?),
+    };
     static BUILT: Mutex<BTreeMap<Recipe, PathBuf>> = Mutex::new(BTreeMap::new());
     // Held while building: two images at once would only make both slower.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,6 +176,12 @@ pub fn image(recipe: &Recipe) -> Result<PathBuf> {
             command.arg("--haul").arg(archive);
         }
     }
+    for k3s in k3s_files(recipe)? {
+        command.arg("--k3s").arg(k3s);
+    }
+    if let Some(credentials) = credentials {
+        command.arg("--credentials").arg(credentials);
+    }
     command.arg("-o").arg(&path);
     if std::env::var_os("HAULBOOT_BOOT_PACKS").is_none() {
         command.env("HAULBOOT_BOOT_PACKS", target().join("boot-packs"));
@@ -132,9 +192,85 @@ pub fn image(recipe: &Recipe) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The files for `--k3s`.
+fn k3s_files(recipe: &Recipe) -> Result<Vec<PathBuf>> {
+    let boots = |arch: &Arch| recipe.arches.contains(arch);
+    Arch::ALL
+        .into_iter()
+        .filter(|arch| boots(arch) != (recipe.k3s == K3s::OtherArch))
+        .filter_map(|arch| match recipe.k3s {
+            K3s::None => None,
+            K3s::Launcher | K3s::OtherArch => Some(launcher::launcher(arch)),
+            K3s::UnknownShape => Some(launcher::unknown_shape(arch)),
+            K3s::Hello => Some(hello_program(arch)),
+        })
+        .collect()
+}
+
+/// The directory for `--credentials`.
+fn credentials(recipe: &Recipe) -> Result<PathBuf> {
+    static FRESH: Mutex<bool> = Mutex::new(false);
+    let place = |name: &str| target().join("test-images").join(name);
+    let [shared, other, wrong] = [
+        "credentials",
+        "credentials-other",
+        "credentials-wrong-token",
+    ]
+    .map(place);
+    {
+        // Those of an earlier run may be of an earlier builder.
+        let mut fresh = FRESH.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*fresh {
+            for directory in [&shared, &other, &wrong] {
+                if directory.exists() {
+                    fs::remove_dir_all(directory).context("removing old credentials")?;
+                }
+            }
+            *fresh = true;
+        }
+    }
+    match recipe.credentials {
+        Credentials::Shared => Ok(shared),
+        Credentials::Other => Ok(other),
+        Credentials::WrongAgentToken => {
+            image(&Recipe {
+                credentials: Credentials::Shared,
+                ..recipe.clone()
+            })?;
+            if !wrong.exists() {
+                run(
+                    Command::new("cp").arg("-a").arg(&shared).arg(&wrong),
+                    "the package coreutils",
+                )?;
+                spoil_token(&wrong.join(image_layout::paths::secrets::AGENT_TOKEN))?;
+            }
+            Ok(wrong)
+        }
+    }
+}
+
+/// Replaces the last part of a token, its secret; the CA's hash before it stays.
+fn spoil_token(file: &Path) -> Result<()> {
+    let token = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let (before, _) = token
+        .rsplit_once(':')
+        .with_context(|| format!("{} has no token", file.display()))?;
+    fs::write(file, format!("{before}:{}\n", "0".repeat(32)))
+        .with_context(|| format!("writing {}", file.display()))
+}
+
+/// The administrator's kubeconfig that the builder left beside an image.
+pub fn kubeconfig(image: &Path) -> PathBuf {
+    image.with_extension("img.kubeconfig")
+}
+
 fn file_name(recipe: &Recipe) -> String {
     let arches: Vec<_> = recipe.arches.iter().map(|arch| arch.name()).collect();
-    let name = format!("{} {}", arches.join(" "), recipe.hauls.join(" "));
+    let k3s = match recipe.k3s {
+        K3s::None => String::new(),
+        k3s => format!("k3s {k3s:?} {:?} ", recipe.credentials),
+    };
+    let name = format!("{k3s}{} {}", arches.join(" "), recipe.hauls.join(" "));
     format!("{}.img", crate::results::slug(&name))
 }
 

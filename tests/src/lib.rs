@@ -2,15 +2,21 @@
 //!
 //! `docs/testing.md` says how the tests that use it are run and read.
 
+pub mod acceptance;
 pub mod clients;
+pub mod cluster_haul;
 pub mod containerd;
 pub mod demo;
 pub mod demo_haul;
 pub mod fixtures;
 pub mod haul_writer;
 pub mod images;
+pub mod launcher;
 pub mod podman;
+pub mod port;
+pub mod probe;
 pub mod qemu;
+pub mod qemu_process;
 pub mod qmp;
 pub mod results;
 pub mod rows;
@@ -18,3 +24,4 @@ pub mod serve;
 pub mod served;
 pub mod status;
 pub mod steps;
+pub mod switch;

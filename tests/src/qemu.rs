@@ -1,24 +1,25 @@
 //! A running virtual machine and everything a test reaches it by.
 
 use std::fs::{self, File};
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use builder::qemu::{Machine, Serial, wait_within};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use anyhow::{Context, Result, anyhow, ensure};
+use builder::qemu::{self as emulator, Forward, Machine, Serial, UserNetwork, wait_within};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::probe::{self, ProbePort};
+use crate::qemu_process::{
+    API_PORT, CONNECT_BOUND, NODE_PORTS, REGISTRY_PORT, Reach, Running, accept, forwards, reach,
+    spawn,
+};
 use crate::qmp::Qmp;
 use crate::status::StatusPort;
 
-/// How long QEMU may take from its start to its connection with us.
-const CONNECT_BOUND: Duration = Duration::from_secs(20);
 /// How long a machine may take from the request to power off until QEMU ends.
 pub const EXIT_BOUND: Duration = Duration::from_secs(60);
 
@@ -29,7 +30,8 @@ pub struct Vm {
     child: Running,
     qmp: Qmp,
     status: StatusPort,
-    registry: Option<SocketAddr>,
+    probe: ProbePort,
+    reach: Option<Reach>,
     _sockets: tempfile::TempDir,
 }
 
@@ -57,55 +59,58 @@ pub struct BlockStats {
 
 impl Vm {
     /// Starts `machine`; console, status lines, QEMU's own words and its command line go to
-    /// `results`. Status port, QMP, serial console, pause and end at reboot are set here.
+    /// `results`. Status port, the probe's port, QMP, serial console, pause and end at reboot are
+    /// set here, and on a network of its own the ports by which the node is reached.
     ///
     /// # Errors
     /// When QEMU isn't installed or doesn't start; the message says what to install.
     pub fn start(mut machine: Machine, cable: Cable, results: &Path) -> Result<Vm> {
         // Socket paths have at most 107 bytes, so not below the results.
         let sockets = tempfile::tempdir().context("making a directory for sockets")?;
-        let status_socket = sockets.path().join("status");
-        let qmp_socket = sockets.path().join("qmp");
-        let status_listener = UnixListener::bind(&status_socket).context("listening")?;
-        let qmp_listener = UnixListener::bind(&qmp_socket).context("listening")?;
+        let listen = |name: &str| {
+            let path = sockets.path().join(name);
+            UnixListener::bind(&path)
+                .map(|listener| (path, listener))
+                .context("listening")
+        };
+        let (status_socket, status_listener) = listen("status")?;
+        let (probe_socket, probe_listener) = listen("probe")?;
+        let (qmp_socket, qmp_listener) = listen("qmp")?;
         machine.status_port = Some(status_socket);
+        machine.ports = vec![(probe::PORT.to_owned(), probe_socket)];
         machine.qmp = Some(qmp_socket);
         machine.serial = Serial::File(results.join("console.log"));
         machine.end_at_reboot = true;
         machine.paused = true;
+        let mut forwarding = false;
+        if let Some(network) = &mut machine.network
+            && let emulator::Cable::Own(own) = &mut network.cable
+        {
+            let address = own.forwards.first().and_then(|forward| forward.address);
+            *own = node_ports([address]);
+            forwarding = true;
+        }
         fs::write(results.join("command"), machine.command_line() + "\n")
             .context("writing the command line down")?;
-        let words = File::create(results.join("qemu.log")).context("making qemu.log")?;
-        let child = machine
-            .command()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(words)
-            .spawn();
-        let program = Machine::program(machine.arch);
-        let mut child = match child {
-            Ok(child) => Running(child),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-                "{program} is not installed; on Debian and Ubuntu: sudo apt-get install {}",
-                Machine::package(machine.arch)
-            ),
-            Err(error) => return Err(error).with_context(|| format!("starting {program}")),
-        };
-        let connected = connect(&status_listener, &qmp_listener, &mut child.0, results);
-        let (status, mut qmp) = connected.with_context(|| {
-            // QEMU says why on its standard error.
-            let said = fs::read_to_string(results.join("qemu.log")).unwrap_or_default();
-            format!("starting {program}: {}", said.trim())
-        })?;
-        let registry = match machine.network {
-            Some(_) => Some(forwarded(&mut qmp)?),
-            None => None,
+        let log = results.join("qemu.log");
+        let mut child = spawn(&mut machine.command(), machine.arch, &log)?;
+        let lines =
+            |name: &str| File::create(results.join(name)).with_context(|| format!("making {name}"));
+        let port = accept(&status_listener, &mut child, &log)?;
+        let status = StatusPort::follow(port, lines("status.jsonl")?);
+        let port = accept(&probe_listener, &mut child, &log)?;
+        let probe = ProbePort::follow(port, lines("probe.jsonl")?);
+        let mut qmp = Qmp::over(accept(&qmp_listener, &mut child, &log)?)?;
+        let reach = match forwarding {
+            true => Some(reach(&forwards(&mut qmp)?, None)),
+            false => None,
         };
         let mut vm = Vm {
             child,
             qmp,
             status,
-            registry,
+            probe,
+            reach,
             _sockets: sockets,
         };
         if cable == Cable::Out {
@@ -115,9 +120,19 @@ impl Vm {
         Ok(vm)
     }
 
+    /// Says how a node on a cable to other machines is reached.
+    pub fn reached_by(&mut self, reach: Reach) {
+        self.reach = Some(reach);
+    }
+
     /// The status port.
     pub fn status(&self) -> &StatusPort {
         &self.status
+    }
+
+    /// What the stand-in for k3s reports.
+    pub fn probe(&self) -> &ProbePort {
+        &self.probe
     }
 
     /// QEMU's control protocol.
@@ -130,8 +145,26 @@ impl Vm {
     /// # Errors
     /// When the machine has no network card.
     pub fn registry(&self) -> Result<SocketAddr> {
-        self.registry
-            .ok_or_else(|| anyhow!("the machine has no network card"))
+        self.port(REGISTRY_PORT)
+    }
+
+    /// Where k3s answers on the node.
+    ///
+    /// # Errors
+    /// When the machine has no network card.
+    pub fn api(&self) -> Result<SocketAddr> {
+        self.port(API_PORT)
+    }
+
+    /// Where one of [`NODE_PORTS`] of the node is reached.
+    ///
+    /// # Errors
+    /// When the machine has no network card, or the port isn't one of them.
+    pub fn port(&self, port: u16) -> Result<SocketAddr> {
+        self.reach
+            .as_ref()
+            .ok_or_else(|| anyhow!("the machine has no network card"))?
+            .port(port)
     }
 
     /// Puts the cable in or pulls it.
@@ -229,6 +262,17 @@ impl Vm {
         Ok(())
     }
 
+    /// Takes the power away.
+    ///
+    /// # Errors
+    /// When QEMU doesn't end.
+    pub fn cut(&mut self) -> Result<()> {
+        self.qmp.execute("quit", json!({}))?;
+        self.wait_exit(EXIT_BOUND)?
+            .map(|_| ())
+            .ok_or_else(|| anyhow!("QEMU did not end within {} s", EXIT_BOUND.as_secs()))
+    }
+
     /// Waits until QEMU ends; `None` when it still runs after `bound`.
     ///
     /// # Errors
@@ -238,78 +282,18 @@ impl Vm {
     }
 }
 
-/// A process that ends with its owner.
-#[derive(Debug)]
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Status port and QMP, once QEMU connected both.
-fn connect(
-    status: &UnixListener,
-    qmp: &UnixListener,
-    child: &mut Child,
-    results: &Path,
-) -> Result<(StatusPort, Qmp)> {
-    let port = accept(status, child)?;
-    let lines = File::create(results.join("status.jsonl")).context("making status.jsonl")?;
-    let status = StatusPort::follow(port, lines);
-    Ok((status, Qmp::over(accept(qmp, child)?)?))
-}
-
-/// The connection that QEMU makes, unless it ends or takes too long.
-fn accept(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let timeout = Timespec {
-        tv_sec: i64::try_from(CONNECT_BOUND.as_secs())?,
-        tv_nsec: 0,
-    };
-    let mut fds = [
-        PollFd::new(listener, PollFlags::IN),
-        PollFd::new(&process, PollFlags::IN),
-    ];
-    poll(&mut fds, Some(&timeout))?;
-    if fds
-        .iter()
-        .take(1)
-        .any(|fd| fd.revents().contains(PollFlags::IN))
-    {
-        return Ok(listener.accept()?.0);
-    }
-    match child.try_wait()? {
-        Some(status) => bail!("it ended with {status}"),
-        None => bail!("it did not connect within {} s", CONNECT_BOUND.as_secs()),
-    }
-}
-
-/// The local port that QEMU picked for the registry.
-fn forwarded(qmp: &mut Qmp) -> Result<SocketAddr> {
-    let table = qmp.execute(
-        "human-monitor-command",
-        json!({"command-line": "info usernet"}),
-    )?;
-    let table = table.as_str().unwrap_or_default();
-    let port = forwarded_port(table).ok_or_else(|| anyhow!("QEMU forwards no port: {table}"))?;
-    Ok((Ipv4Addr::LOCALHOST, port).into())
-}
-
-/// Rows look like `TCP[HOST_FORWARD]  12  127.0.0.1 45123  10.0.2.15  5000  0  0`.
-fn forwarded_port(table: &str) -> Option<u16> {
-    table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|row| {
-            row.first()
-                .is_some_and(|kind| kind.contains("HOST_FORWARD"))
+/// A network on which [`NODE_PORTS`] of every node with one of these addresses are reached.
+pub fn node_ports(addresses: impl IntoIterator<Item = Option<std::net::Ipv4Addr>>) -> UserNetwork {
+    let ports = |address| {
+        NODE_PORTS.map(|port| Forward {
+            local: 0,
+            address,
+            port,
         })
-        .and_then(|row| row.get(3)?.parse().ok())
+    };
+    UserNetwork {
+        forwards: addresses.into_iter().flat_map(ports).collect(),
+    }
 }
 
 /// A path below `directory`, for messages.
@@ -318,16 +302,4 @@ pub fn shown(directory: &Path) -> PathBuf {
         .strip_prefix(crate::results::repository())
         .unwrap_or(directory)
         .to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_forwarded_port_is_read_from_qemus_table() {
-        let table = "Hub -1 (net):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  TCP[HOST_FORWARD]  14       127.0.0.1 38533       10.0.2.15  5000     0     0\r\n";
-        assert_eq!(forwarded_port(table), Some(38533));
-        assert_eq!(forwarded_port("nothing"), None);
-    }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::fixtures;
 use crate::images::agent_program;
-use crate::qemu::Running;
+use crate::qemu_process::Running;
 
 /// How long the agent may take until it listens.
 const LISTEN_BOUND: Duration = Duration::from_secs(60);

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 use image_layout::Digest;
 
+use crate::cluster_haul;
 use crate::fixtures::{self, ExpectedChart};
 use crate::haul_writer::HaulWriter;
 use crate::results;
@@ -31,13 +32,15 @@ pub struct Served {
     pub files: Vec<(String, Digest)>,
 }
 
-/// The archives of a haul, of the fixtures or [`FILLER`], as the builder takes them.
+/// The archives of a haul, of the fixtures, [`FILLER`] or [`cluster_haul`], as the builder takes
+/// them.
 ///
 /// # Errors
 /// When there is none of that name.
 pub fn archives(haul: &str) -> Result<Vec<PathBuf>> {
     match haul {
         FILLER => filler(),
+        cluster_haul::NAME => cluster_haul::archives(),
         name => Ok(fixtures::load(name)?.archives),
     }
 }
@@ -81,6 +84,9 @@ impl Served {
         let mut charts = BTreeMap::new();
         let mut files = BTreeMap::new();
         for haul in hauls {
+            if haul == cluster_haul::NAME {
+                continue;
+            }
             if haul == FILLER {
                 let digest = Digest::sha256_of(&filler_contents());
                 files.insert(FILLER_FILE.to_owned(), digest);

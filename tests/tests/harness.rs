@@ -21,6 +21,7 @@ fn machine(arch: Arch, disk: &Path) -> Machine {
         network: Some(Network::default()),
         serial: Serial::Terminal,
         status_port: None,
+        ports: Vec::new(),
         qmp: None,
         identity: Identity::default(),
         clock: Some("1970-01-01T00:00:00".to_owned()),

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use builder::qemu::wait_within;
 use image_layout::{Arch, Digest};
 use tests::clients::get;
-use tests::images::{Recipe, builder_program, image};
-use tests::qemu::Running;
+use tests::images::{Credentials, K3s, Recipe, builder_program, image};
+use tests::qemu_process::Running;
 
 /// An emulated machine on a busy host takes a minute.
 const BOOT_BOUND: Duration = Duration::from_secs(300);
@@ -37,6 +37,8 @@ fn until(lines: &Receiver<String>, wanted: &str) -> Vec<String> {
 #[test]
 fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
     let recipe = Recipe {
+        k3s: K3s::None,
+        credentials: Credentials::Shared,
         arches: vec![Arch::current()],
         hauls: vec!["hauler-2.0.3-small".to_owned()],
     };

@@ -12,12 +12,20 @@ const HEALTHY: Duration = Duration::from_secs(300);
 /// Waits that double from one death to the next.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    first: Duration,
     next: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: FIRST }
+        Backoff::from(FIRST)
+    }
+}
+
+impl From<Duration> for Backoff {
+    /// With this for the first wait.
+    fn from(first: Duration) -> Self {
+        Backoff { first, next: first }
     }
 }
 
@@ -25,7 +33,7 @@ impl Backoff {
     /// The wait after a child that ran for `ran`.
     pub(super) fn after(&mut self, ran: Duration) -> Duration {
         if ran >= HEALTHY {
-            self.next = FIRST;
+            self.next = self.first;
         }
         let wait = self.next;
         self.next = wait.saturating_mul(2).min(LONGEST);
@@ -46,5 +54,14 @@ mod tests {
         assert_eq!(backoff.after(Duration::from_secs(299)).as_secs(), 60);
         assert_eq!(backoff.after(Duration::from_secs(300)).as_secs(), 1);
         assert_eq!(backoff.after(short).as_secs(), 2);
+    }
+
+    #[test]
+    fn a_child_may_have_a_longer_first_wait() {
+        let mut backoff = Backoff::from(Duration::from_secs(5));
+        let short = Duration::from_secs(3);
+        let waits: Vec<u64> = (0..6).map(|_| backoff.after(short).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+        assert_eq!(backoff.after(Duration::from_secs(900)).as_secs(), 5);
     }
 }

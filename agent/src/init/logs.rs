@@ -24,7 +24,8 @@ impl BoundedLog {
         BoundedLog::create_at(Path::new(LOGS).join(format!("{name}.log")), LOG_BYTES)
     }
 
-    fn create_at(path: PathBuf, limit: u64) -> io::Result<BoundedLog> {
+    /// Begins the log in this file, which takes at most `limit` bytes, and its older half as many.
+    pub(super) fn create_at(path: PathBuf, limit: u64) -> io::Result<BoundedLog> {
         let file = open(&path)?;
         Ok(BoundedLog {
             path,

@@ -20,7 +20,9 @@ mod children;
 mod clock;
 mod console;
 mod helper;
+mod k3s;
 mod kmsg;
+mod launch;
 mod life;
 mod loader;
 mod logs;
@@ -29,6 +31,7 @@ mod media;
 mod modprobe;
 mod modules;
 mod mounts;
+mod output;
 mod port;
 mod power;
 mod reporter;
@@ -38,6 +41,7 @@ mod shutdown;
 mod statusfile;
 mod summary;
 mod sysctl;
+mod tail;
 mod text;
 mod uevent;
 
@@ -52,7 +56,7 @@ pub(crate) fn helper_main(name: &str) -> Option<ExitCode> {
     let main: fn() -> ExitCode = match name {
         helper::CALLED => helper::main,
         loader::CALLED => loader::main,
-        children::CALLED => children::launch_main,
+        launch::CALLED => launch::main,
         _ => return None,
     };
     // PID 1 takes its signals through a descriptor and blocks them; a child inherits that, and

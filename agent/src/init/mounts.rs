@@ -220,13 +220,20 @@ mod tests {
 33 32 8:3 / /run/haulboot/haul ro,nosuid shared:5 - ext4 /dev/sda3 ro
 34 29 0:40 / /var/lib/kubelet/pods/a\\040b rw shared:6 - tmpfs tmpfs rw
 35 30 0:41 / /dev/pts rw shared:7 - devpts devpts rw
+36 32 0:4 net:[4026532000] /run/netns/cni-1 rw shared:8 - nsfs nsfs rw
+37 32 0:42 / /run/k3s/containerd/a/rootfs rw shared:9 - overlay overlay rw
 ";
 
     #[test]
     fn what_was_mounted_last_is_unmounted_first_and_the_root_stays() {
         assert_eq!(
             unmount_order(&parse_mountinfo(MOUNTINFO)),
-            ["/var/lib/kubelet/pods/a b", "/run/haulboot/haul"]
+            [
+                "/run/k3s/containerd/a/rootfs",
+                "/run/netns/cni-1",
+                "/var/lib/kubelet/pods/a b",
+                "/run/haulboot/haul"
+            ]
         );
     }
 

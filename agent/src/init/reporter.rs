@@ -100,6 +100,14 @@ impl Reporter {
         self.changed = true;
     }
 
+    /// How often k3s ended in this boot.
+    pub(super) fn set_k3s_ends(&mut self, ends: u32) {
+        if let Some(cluster) = self.status.cluster.as_mut().filter(|c| c.ends != ends) {
+            cluster.ends = ends;
+            self.changed = true;
+        }
+    }
+
     /// How a stage ended, if it did.
     pub(super) fn outcome(&self, stage: Stage) -> Option<Outcome> {
         let mut stages = self.status.stages.iter();

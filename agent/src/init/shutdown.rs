@@ -1,15 +1,21 @@
-//! The way down: children, everything else, mounts, disks, power. Every step has a deadline, so
-//! that a stick that was pulled or a process that hangs can't keep the machine on.
+//! The way down: k3s, pods, children, everything else, mounts, disks, power. Every step has a
+//! deadline, so that a stick that was pulled or a process that hangs can't keep the machine on.
 
 use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 
+use super::cgroup::Watch;
 use super::clock::Uptime;
+use super::k3s;
 use super::mounts::{parse_mountinfo, unmount_order};
 use super::power::Power;
 use super::text::read_bounded;
 
+/// How long k3s may take to end when asked to, and when killed after that.
+pub(super) const K3S: Duration = k3s::PATIENCE.saturating_add(KILLED);
+/// How long pods may take to end when asked to.
+pub(super) const PODS: Duration = Duration::from_secs(10);
 /// How long children may take to end when asked to, and when killed.
 pub(super) const ASKED: Duration = Duration::from_secs(10);
 pub(super) const KILLED: Duration = Duration::from_secs(5);
@@ -25,6 +31,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Where the way down stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// k3s was asked to end.
+    K3s,
+    /// The pods' processes were asked to end.
+    Pods,
+    /// What is left of pods was killed, and the shims with it.
+    PodsKilled,
     /// Children were asked to end.
     Asked,
     /// They were killed.
@@ -48,16 +60,19 @@ pub(super) struct Shutdown {
     pub(super) step: Step,
     /// When the step is given up. Steps of helpers have the helper's deadline.
     pub(super) deadline: Option<Uptime>,
+    /// The groups that this step waits for to be empty.
+    pub(super) watches: Vec<Watch>,
     began: Uptime,
 }
 
 impl Shutdown {
-    /// Children were just asked to end.
+    /// k3s was just asked to end, if it runs.
     pub(super) fn new(power: Power, now: Uptime) -> Shutdown {
         Shutdown {
             power,
-            step: Step::Asked,
-            deadline: Some(now.after(ASKED)),
+            step: Step::K3s,
+            deadline: Some(now.after(K3S)),
+            watches: Vec::new(),
             began: now,
         }
     }
@@ -65,7 +80,21 @@ impl Shutdown {
     /// Goes to the next step.
     pub(super) fn enter(&mut self, step: Step, limit: Option<Duration>) {
         self.step = step;
+        self.watches.clear();
         self.deadline = limit.map(|limit| Uptime::now().after(limit));
+    }
+
+    /// Goes to a step that ends early, once nothing is left in these groups.
+    pub(super) fn empty(&mut self, step: Step, limit: Duration, watches: Vec<Watch>) {
+        self.enter(step, Some(limit));
+        self.watches = watches;
+    }
+
+    /// Whether nothing is left in the groups of [`Self::empty`]; those that are empty are no longer
+    /// watched.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.watches.retain(Watch::is_populated);
+        self.watches.is_empty()
     }
 
     /// Whether asking again now means "at once".

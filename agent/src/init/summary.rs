@@ -1,10 +1,11 @@
 //! The one line that says what a node is and serves.
 
-use image_layout::status::Status;
+use image_layout::status::{ClusterPhase, ClusterStatus, Status};
 
 use super::text::size;
 
-/// `edge/cp-1 (server) at 192.168.0.2: mixed.tar.zst, 35 blobs, 12.0 MiB at http://192.168.0.2:5000/`.
+/// `edge/cp-1 (server) at 192.168.0.2 serves mixed.tar.zst: 35 blobs, 12.0 MiB at
+/// http://192.168.0.2:5000/; k3s v1.36.3+k3s1 is Ready`.
 pub(super) fn line(status: &Status, serves: bool) -> String {
     let node = status.node.clone().unwrap_or_default();
     let mut who = match (node.cluster.is_empty(), node.name.is_empty()) {
@@ -24,8 +25,12 @@ pub(super) fn line(status: &Status, serves: bool) -> String {
         true => " without an address".to_owned(),
         false => format!(" at {}", addresses.join(", ")),
     };
+    let k3s = match (node.role.as_str(), &status.cluster) {
+        ("server" | "agent", Some(cluster)) => format!("; {}", k3s(cluster)),
+        _ => String::new(),
+    };
     if !serves {
-        return format!("{who}{at} is up, the registry is not");
+        return format!("{who}{at} is up, the registry is not{k3s}");
     }
     let what = status.image.as_ref().map_or_else(
         || "a haul".to_owned(),
@@ -46,7 +51,28 @@ pub(super) fn line(status: &Status, serves: bool) -> String {
     } else {
         host.to_owned()
     };
-    format!("{who}{at} serves {what} at http://{host}:5000/")
+    format!("{who}{at} serves {what} at http://{host}:5000/{k3s}")
+}
+
+/// `k3s v1.36.3+k3s1 is Ready, its server is https://192.168.0.2:6443`.
+fn k3s(cluster: &ClusterStatus) -> String {
+    let mut text = "k3s".to_owned();
+    if !cluster.k3s.is_empty() {
+        text.push_str(&format!(" {}", cluster.k3s));
+    }
+    text.push_str(match cluster.phase {
+        ClusterPhase::Preparing => " is not started",
+        ClusterPhase::WaitingForServer => " waits for its server",
+        ClusterPhase::Starting => " is starting",
+        ClusterPhase::WaitingForNode => " is up, the node not Ready yet",
+        ClusterPhase::Ready => " is Ready",
+        ClusterPhase::NotReady => " runs, the node is not Ready",
+        ClusterPhase::Failed => " does not run",
+    });
+    if !cluster.server.is_empty() {
+        text.push_str(&format!(", its server is {}", cluster.server));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -71,6 +97,15 @@ mod tests {
             line(&status, true),
             "edge/cp-1 (server) at 192.168.0.2, fd00::2 serves a haul at http://192.168.0.2:5000/"
         );
+        status.cluster = Some(ClusterStatus {
+            k3s: "v1.36.3+k3s1".into(),
+            phase: ClusterPhase::Ready,
+            server: "https://192.168.0.3:6443".into(),
+            ..ClusterStatus::default()
+        });
+        assert!(line(&status, true).ends_with(
+            ":5000/; k3s v1.36.3+k3s1 is Ready, its server is https://192.168.0.3:6443"
+        ));
         status.node = None;
         assert_eq!(
             line(&status, false),

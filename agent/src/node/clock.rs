@@ -38,7 +38,7 @@ pub(super) fn set(built: u64, sys: &Path) -> String {
     let decision = decide(now, built, &rtcs);
     let mut text = describe(decision);
     if decision.time > now {
-        if let Err(error) = advance(decision.time) {
+        if let Err(error) = step(decision.time) {
             text = format!("clock {} UTC; setting it failed: {error}", civil(now));
         }
     }
@@ -54,18 +54,19 @@ pub(super) fn not_before(seen: u64) -> Option<String> {
         return None;
     }
     let text = civil(seen);
-    Some(match advance(seen) {
+    Some(match step(seen) {
         Ok(()) => format!("clock {text} UTC, when this machine was up last"),
         Err(error) => format!("the clock is behind {text} UTC; setting it failed: {error}"),
     })
 }
 
-fn advance(time: u64) -> rustix::io::Result<()> {
+/// Sets the clock to `time`, seconds since 1970.
+pub(super) fn step(time: u64) -> std::io::Result<()> {
     let time = Timespec {
         tv_sec: i64::try_from(time).unwrap_or(i64::MAX),
         tv_nsec: 0,
     };
-    rustix::time::clock_settime(ClockId::Realtime, time)
+    Ok(rustix::time::clock_settime(ClockId::Realtime, time)?)
 }
 
 /// A clock of the machine: its time, and whether the kernel set its own by it.
@@ -133,7 +134,7 @@ fn describe(decision: Decision) -> String {
 
 /// `2026-11-22 14:10`: the civil date in the proleptic Gregorian calendar. Days are counted from
 /// a first of March, so that the leap day is a year's last.
-fn civil(seconds: u64) -> String {
+pub(super) fn civil(seconds: u64) -> String {
     const DAYS_PER_400_YEARS: u64 = 146_097;
     // from 0000-03-01 to 1970-01-01
     let days = seconds / 86_400 + 719_468;

@@ -19,6 +19,18 @@ const CARDS: Duration = Duration::from_secs(15);
 /// No new card for so long: they are all there.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// Who this machine is.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// What is wanted of its network; its name, too.
+    pub(super) plan: Plan,
+    /// What it is for.
+    pub(super) role: Role,
+    /// The whole configuration; none where it could not be read, or does not say who the machine
+    /// is.
+    pub(super) cluster: Option<Cluster>,
+}
+
 /// Finds out who this machine is, sets clock and host name, writes the files that depend on it.
 /// Never fails: what is wrong is reported, and the machine serves its haul as a registry.
 pub(super) async fn identify(
@@ -27,7 +39,7 @@ pub(super) async fn identify(
     netlink: &Netlink,
     changes: &mut Changes,
     reports: &mut Reports,
-) -> Result<Plan, NetlinkError> {
+) -> Result<Identity, NetlinkError> {
     reports.begin(Stage::Identity);
     let clock = clock::set(built(place, args), &place.sys);
     let config = config_file::read(&place.config, &place.cluster_yaml);
@@ -69,7 +81,10 @@ pub(super) async fn identify(
     let name = assignment.name.clone();
     let name = name.unwrap_or_else(|| machine::own_name(&machine));
     reports.node(|node| {
-        node.cluster = cluster.map(|cluster| cluster.name).unwrap_or_default();
+        node.cluster = cluster
+            .as_ref()
+            .map(|cluster| cluster.name.clone())
+            .unwrap_or_default();
         node.name = name.clone();
         node.role = assignment.role.to_string();
         node.matched_by = assignment.matched.to_string();
@@ -83,6 +98,7 @@ pub(super) async fn identify(
     }
     match problem {
         Some((detail, problem)) => {
+            cluster = None;
             let detail = format!("{name} (registry); {clock}; {detail}");
             reports.failed(Stage::Identity, detail, problem);
         }
@@ -95,12 +111,17 @@ pub(super) async fn identify(
             );
         }
     }
-    Ok(Plan {
+    let plan = Plan {
         host_name: name,
         address: assignment.address,
         every_card: assignment.role == Role::Registry && assignment.interface.is_none(),
         interface: assignment.interface,
         network: assignment.network,
+    };
+    Ok(Identity {
+        plan,
+        role: assignment.role,
+        cluster,
     })
 }
 

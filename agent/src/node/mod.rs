@@ -1,9 +1,10 @@
-//! The node process: who this machine is, its clock, its network.
+//! The node process: who this machine is, its clock, its network, its part in the cluster.
 //!
 //! A child of PID 1, which restarts it when it dies; then it takes up where things stand. What
 //! comes from the network is parsed here and nowhere near PID 1.
 
 mod clock;
+mod cluster;
 mod config_file;
 mod etc;
 mod identity;
@@ -11,19 +12,24 @@ mod machine;
 mod network;
 mod state;
 mod status;
+mod words;
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use image_layout::bootargs::BootArgs;
 use image_layout::paths;
+use tokio::sync::watch;
 
-use self::network::Patience;
+use self::cluster::{Pace, Stages, ThisMachine};
 use self::network::netlink::{Netlink, NetlinkError};
+use self::network::{Patience, Reach};
 use self::status::Reports;
+use self::words::{Closed, Listener};
 use crate::report::Sender;
 
 /// Where things are: on a node the usual places, in tests below a directory.
@@ -39,6 +45,8 @@ struct Place {
     config: PathBuf,
     /// The copy of cluster.yaml.
     cluster_yaml: PathBuf,
+    /// HAUL.
+    haul: PathBuf,
     /// What is on the image.
     image_json: PathBuf,
 }
@@ -53,6 +61,7 @@ impl Place {
             proc: at("proc"),
             config: at(paths::node::CONFIG),
             cluster_yaml: at(paths::node::CLUSTER_YAML),
+            haul: at(paths::node::HAUL),
             image_json: at(paths::node::HAUL).join(paths::haul::IMAGE_JSON),
         }
     }
@@ -84,6 +93,10 @@ pub(crate) fn main() -> ExitCode {
 enum NodeError {
     #[error("starting the runtime: {0}")]
     Runtime(#[source] io::Error),
+    #[error("listening to PID 1: {0}")]
+    Listen(#[source] io::Error),
+    #[error(transparent)]
+    Words(#[from] Closed),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
@@ -96,11 +109,30 @@ fn serve(place: &Place, sender: Sender) -> Result<Infallible, NodeError> {
     let command_line = read_bounded(&place.proc.join("cmdline"), 64 << 10).unwrap_or_default();
     let args = BootArgs::parse(&String::from_utf8_lossy(&command_line)).args;
     runtime.block_on(async {
+        let (listener, words) = Listener::new(sender.listen().map_err(NodeError::Listen)?);
         let mut reports = Reports::new(sender);
         let (netlink, mut changes) = Netlink::connect()?;
-        let plan = identity::identify(place, &args, &netlink, &mut changes, &mut reports).await?;
-        let patience = Patience::default();
-        Ok(network::run(&plan, place, patience, netlink, changes, &mut reports).await?)
+        let identity =
+            identity::identify(place, &args, &netlink, &mut changes, &mut reports).await?;
+        let (published, network) = watch::channel(Reach::default());
+        let stages = Stages {
+            place: place.clone(),
+            identity: identity.clone(),
+            reports: reports.clone(),
+            words,
+            network,
+            machine: Arc::new(ThisMachine),
+            pace: Pace::default(),
+        };
+        let (plan, patience) = (&identity.plan, Patience::default());
+        // none of them ends, but for a fault that only a new process mends
+        tokio::select! {
+            never = network::run(plan, place, patience, netlink, changes, published, &mut reports) => {
+                Ok(never?)
+            }
+            closed = listener.run() => Err(closed.into()),
+            never = stages.run() => match never {},
+        }
     })
 }
 

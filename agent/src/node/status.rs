@@ -1,11 +1,12 @@
 //! What this process tells PID 1.
 
-use image_layout::status::{NodeStatus, Outcome, Problem, Stage};
+use image_layout::status::{ClusterStatus, NodeStatus, Outcome, Problem, Stage, StateStatus};
 
-use crate::report::{Report, Sender};
+use crate::report::{Order, Report, Sender};
 
-/// The channel to PID 1, and what was said last, so that nothing is said twice.
-#[derive(Debug)]
+/// The channel to PID 1, and what was said last, so that nothing is said twice. Its clones share
+/// the channel; one of them alone tells about the node.
+#[derive(Clone, Debug)]
 pub(super) struct Reports {
     sender: Sender,
     node: NodeStatus,
@@ -45,6 +46,39 @@ impl Reports {
             detail,
             problem: Some(problem),
         });
+    }
+
+    /// A stage had nothing to do; one line why.
+    pub(super) fn skipped(&self, stage: Stage, detail: String) {
+        tracing::info!("{stage}: skipped: {detail}");
+        self.sender.send(&Report::End {
+            stage,
+            outcome: Outcome::Skipped,
+            detail,
+            problem: None,
+        });
+    }
+
+    /// How a stage's wait is going, for the console alone.
+    pub(super) fn progress(&self, stage: Stage, text: &str) {
+        self.sender
+            .send(&Report::Progress(format!("{stage:<8} {text}")));
+    }
+
+    /// Where k3s keeps its data.
+    pub(super) fn state(&self, state: StateStatus) {
+        self.sender.send(&Report::State(state));
+    }
+
+    /// How k3s stands.
+    pub(super) fn cluster(&self, cluster: ClusterStatus) {
+        self.sender.send(&Report::Cluster(cluster));
+    }
+
+    /// What PID 1 is to do with k3s.
+    pub(super) fn order(&self, order: Order) {
+        tracing::info!("k3s: {order:?}");
+        self.sender.send(&Report::K3s(order));
     }
 
     /// Something a person should know; one line.

@@ -41,5 +41,5 @@ mod node;
 mod sandbox;
 mod serve;
 
-pub(crate) use node::main as node_main;
+pub(crate) use node::{PORT as NODE_PORT, main as node_main};
 pub(crate) use serve::main as serve_main;

@@ -15,7 +15,7 @@ use super::{connections, logging, serve};
 use crate::report::{Report, Sender};
 
 /// Where clients find every node's registry.
-const PORT: u16 = 5000;
+pub(crate) const PORT: u16 = 5000;
 
 /// The registry process: goes into its sandbox while it has one thread, then indexes and serves
 /// until it is ended. Without a haul it serves the status and says what is wrong.

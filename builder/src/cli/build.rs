@@ -2,8 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use image_layout::Arch;
+
+/// For which nodes an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageRole {
+    /// For every node, servers too (default)
+    Any,
+    /// For agents: without CA keys, so that a lost drive is no lost cluster
+    Agent,
+}
 
 /// What is to be on the image, and where it goes.
 #[derive(Args, Clone, Debug)]
@@ -24,6 +33,20 @@ pub struct BuildArgs {
     #[arg(long = "k3s", value_name = "FILE", group = "content")]
     pub k3s: Vec<PathBuf>,
 
+    /// Images that k3s needs, one a line [default: see below]
+    ///
+    /// The file `k3s-images.txt` of the k3s release. By default it is looked for beside the k3s
+    /// binary, then among the files of the hauls; without one only the pause image is known to be
+    /// needed. Components that cluster.yaml disables need no images.
+    #[arg(long, value_name = "FILE", requires = "k3s")]
+    pub k3s_images: Option<PathBuf>,
+
+    /// Write the image even if no haul has what k3s needs
+    ///
+    /// Pods whose images are missing do not start. Without the pause image none does.
+    #[arg(long, requires = "k3s")]
+    pub allow_missing_images: bool,
+
     /// Configuration of the cluster [default: a commented template]
     ///
     /// It is checked, and goes unchanged onto the drive's first partition, where it can be
@@ -31,6 +54,23 @@ pub struct BuildArgs {
     /// cluster of one machine, without it a registry.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Directory of the cluster's credentials [default: IMAGE.credentials]
+    ///
+    /// With k3s every image carries what makes it a part of its cluster. That is made once and
+    /// kept in this directory, which is made if it is missing; further images with the same
+    /// directory are of the same cluster. Keep it safe: whoever reads it owns the cluster.
+    #[arg(long, value_name = "DIR", requires = "k3s")]
+    pub credentials: Option<PathBuf>,
+
+    /// For which nodes the image is
+    #[arg(
+        long,
+        value_name = "ROLE",
+        default_value = "any",
+        hide_default_value = true
+    )]
+    pub role: ImageRole,
 
     /// Architecture to boot: x86_64 or arm64 [default: this machine's]
     ///

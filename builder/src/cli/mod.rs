@@ -4,6 +4,7 @@ pub mod bootpack;
 pub mod build;
 pub mod haul;
 pub mod inspect;
+pub mod kubeconfig;
 pub mod run;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +52,8 @@ pub enum Command {
     Haul(haul::HaulCommand),
     /// Show what is on an image or a drive
     Inspect(inspect::InspectArgs),
+    /// Print the administrator's kubeconfig of an image's cluster
+    Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Boot an image in QEMU on this machine
     Run(run::Run),
     /// Make the boot pack of one architecture

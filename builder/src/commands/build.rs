@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use image_layout::Arch;
 use image_layout::paths::config;
 
-use crate::cli::build::BuildArgs;
+use crate::cli::build::{BuildArgs, ImageRole};
+use crate::credentials::{Kept, Origin};
 use crate::image::{self, Output, Request, Written};
 use crate::progress;
 use crate::size::Size;
@@ -22,7 +23,11 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     let request = Request {
         hauls: args.hauls.clone(),
         k3s: args.k3s.clone(),
+        k3s_images: args.k3s_images.clone(),
+        allow_missing_images: args.allow_missing_images,
         config: args.config.clone(),
+        credentials: args.credentials.clone(),
+        agents_only: args.role == ImageRole::Agent,
         arches: match args.arches.is_empty() {
             true => vec![Arch::current()],
             false => args.arches.clone(),
@@ -91,6 +96,8 @@ fn shell_word(path: &Path) -> String {
 /// What a person wants to know when it is done: what is in, how large, what to type next.
 fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
     let info = &written.info;
+    let program = env::args_os().next().unwrap_or_else(|| "builder".into());
+    let program = shell_word(Path::new(&program));
     let mut lines = Vec::new();
     let size = Size(written.plan.total());
     lines.push(match place {
@@ -108,8 +115,12 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
     for (arch, what) in &info.arches {
         let k3s = match &what.k3s {
             Some(k3s) => format!(
-                "k3s {}",
-                k3s.version.as_deref().unwrap_or("of unknown version")
+                "k3s {}, {}",
+                k3s.version.as_deref().unwrap_or("of unknown version"),
+                match k3s.data {
+                    Some(_) => "runs in place",
+                    None => "unpacks itself at every boot",
+                }
             ),
             None => "no k3s".to_owned(),
         };
@@ -132,6 +143,10 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
         info.cluster,
         counted(written.cluster.nodes.len(), "node")
     ));
+    if let Some(kept) = &written.credentials {
+        lines.push(String::new());
+        lines.extend(access(kept, info.agents_only, &program));
+    }
     lines.push(String::new());
     lines.push(format!(
         "To change the configuration, edit {} on the drive's first partition",
@@ -148,8 +163,6 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
             lines.push(format!(
                 "  sudo dd if={path} of=/dev/sdX bs=4M oflag=direct conv=fsync status=progress"
             ));
-            let program = env::args_os().next().unwrap_or_else(|| "builder".into());
-            let program = shell_word(Path::new(&program));
             lines.push(format!("  {program} run {path}"));
         }
         Place::Device(path) => {
@@ -161,6 +174,30 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
         Place::Stream => {}
     }
     lines.join("\n") + "\n"
+}
+
+/// Where the cluster's credentials are, what they are worth, and how to use them.
+fn access(kept: &Kept, agents_only: bool, program: &str) -> Vec<String> {
+    let origin = match kept.origin {
+        Origin::Made => "made",
+        Origin::Reused => "reused",
+    };
+    let kubeconfig = shell_word(&kept.kubeconfig);
+    let directory = shell_word(&kept.directory);
+    let mut lines = vec![
+        format!("Access    {directory} ({origin})"),
+        match agents_only {
+            true => "Whoever holds it owns the cluster; this image is for agents, without CA keys.",
+            false => "Whoever holds it, or a drive with this image, owns the cluster.",
+        }
+        .to_owned(),
+    ];
+    lines.push(match kept.server.guessed {
+        // a name may be no address where kubectl runs
+        true => format!("  {program} kubeconfig {directory} --server ADDRESS > admin.yaml"),
+        false => format!("  kubectl --kubeconfig {kubeconfig} get nodes"),
+    });
+    lines
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -1,9 +1,10 @@
 //! From an error to advice and an exit code.
 
 use crate::bootpack::{BootPackError, BuildError};
+use crate::credentials::CredentialsError;
 use crate::device_firmware::FirmwareError;
 use crate::haul::HaulError;
-use crate::image::{ImageError, InspectError};
+use crate::image::{FleetError, ImageError, InspectError};
 use crate::qemu::QemuError;
 
 /// What a person can do about an error, if whoever noticed it knows.
@@ -13,6 +14,7 @@ pub fn help(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<InspectError>()?.help())
             .or_else(|| cause.downcast_ref::<QemuError>()?.help())
             .or_else(|| Some(cause.downcast_ref::<HaulError>()?.help()))
+            .or_else(|| Some(cause.downcast_ref::<CredentialsError>()?.help()))
             .or_else(|| Some(cause.downcast_ref::<BootPackError>()?.help()))
             .or_else(|| Some(cause.downcast_ref::<BuildError>()?.help().to_owned()))
             .or_else(|| Some(cause.downcast_ref::<FirmwareError>()?.help().to_owned()))
@@ -22,7 +24,13 @@ pub fn help(error: &anyhow::Error) -> Option<String> {
 /// 2 for a command line that can't be meant, 1 for everything else.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<ImageError>() {
-        Some(ImageError::Terminal | ImageError::Argument(_) | ImageError::NoArch) => 2,
+        Some(
+            ImageError::Terminal
+            | ImageError::Argument(_)
+            | ImageError::NoArch
+            | ImageError::Credentials(CredentialsError::NoPlace(_))
+            | ImageError::Fleet(FleetError::NoK3s | FleetError::NoConfig),
+        ) => 2,
         _ => 1,
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use image_layout::catalog::ArtifactKind;
 
 use crate::cli::inspect::InspectArgs;
-use crate::image::{self, ArtifactContents, Contents};
+use crate::image::{self, ArtifactContents, Contents, CredentialsContents};
 use crate::size::Size;
 
 /// Reads the image and prints what is on it.
@@ -69,6 +69,10 @@ fn text(contents: &Contents) -> String {
                 Size(k3s.size),
                 k3s.digest
             ));
+            lines.push(match &k3s.data {
+                Some(hash) => format!("    k3s runs in place, data {}", clean(hash)),
+                None => "    k3s unpacks itself at every boot".to_owned(),
+            });
         }
         if !what.firmware.is_empty() {
             lines.push(format!(
@@ -93,6 +97,14 @@ fn text(contents: &Contents) -> String {
     if let Some(error) = &cluster.error {
         let file = cluster.file.as_deref().unwrap_or("cluster.yaml");
         lines.push(format!("  {file} is wrong: {error}"));
+    }
+
+    match contents.credentials {
+        CredentialsContents::None => {}
+        CredentialsContents::Agent => lines.push("  for agents: no CA keys on it".to_owned()),
+        CredentialsContents::CaKeys => {
+            lines.push("  with CA keys: whoever holds it owns the cluster".to_owned());
+        }
     }
 
     for haul in &image.hauls {

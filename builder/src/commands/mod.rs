@@ -5,6 +5,7 @@ pub mod build;
 mod failure;
 pub mod haul;
 pub mod inspect;
+pub mod kubeconfig;
 pub mod run;
 
 pub use failure::{exit_code, help};
@@ -20,6 +21,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         None => build::run(&cli.build)?,
         Some(Command::Inspect(args)) => inspect::run(args)?,
         Some(Command::Haul(command)) => haul::run(command)?,
+        Some(Command::Kubeconfig(args)) => kubeconfig::run(args)?,
         Some(Command::Run(args)) => run::run(args)?,
         Some(Command::Bootpack(args)) => bootpack::run(args)?,
     }

@@ -6,8 +6,8 @@ use image_layout::Arch;
 
 use crate::cli::run::Run;
 use crate::qemu::{
-    Accelerator, Boot, Disk, Firmware, Identity, Machine, Network, QemuError, Serial,
-    architectures, free_port,
+    Accelerator, Boot, Cable, Disk, Firmware, Forward, Identity, Machine, Network, QemuError,
+    Serial, UserNetwork, architectures, free_port,
 };
 
 /// Boots the image and returns when the machine is off or the user ended it.
@@ -58,11 +58,18 @@ pub fn run(arguments: &Run) -> Result<(), QemuError> {
             crate::qemu::Bus::UsbStorage,
         )],
         network: Some(Network {
-            registry_port,
-            ..Network::default()
+            cable: Cable::Own(UserNetwork {
+                forwards: vec![Forward {
+                    local: registry_port,
+                    address: None,
+                    port: 5000,
+                }],
+            }),
+            mac: None,
         }),
         serial: Serial::Terminal,
         status_port: None,
+        ports: Vec::new(),
         qmp: None,
         identity: Identity::default(),
         clock: None,

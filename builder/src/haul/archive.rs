@@ -9,6 +9,7 @@ use image_layout::limits;
 
 use super::chunks::Joined;
 use super::compression;
+use super::docker;
 use super::error::{HaulError, Place};
 use super::members::{Contents, Member};
 use super::read_ahead::ReadAhead;
@@ -18,6 +19,8 @@ use crate::progress::Progress;
 
 /// Entries of one archive; a haul has few more than it has blobs.
 const ENTRIES: usize = 2 * limits::BLOBS;
+/// Layers and configurations of one archive of `docker save`.
+const PARTS: usize = 100_000;
 /// Bytes of `store.json`.
 const STORE_JSON_BYTES: u64 = 64 << 10;
 
@@ -76,10 +79,20 @@ fn entries(
         let Ok(member) = Member::of(&entry.name) else {
             return Err(HaulError::Escapes(place));
         };
+        let is_part = member == Member::Stray && docker::is_part(&entry.name);
         let what = match entry.kind {
             EntryKind::File => None,
+            // it is refused later, unless this is an archive of `docker save`
+            EntryKind::Symlink | EntryKind::Link if is_part => {
+                let target = String::from_utf8_lossy(&entry.link);
+                match entry.kind {
+                    EntryKind::Symlink => contents.parts.link(&entry.name, &target),
+                    _ => contents.parts.hard_link(&entry.name, &target),
+                }
+                continue;
+            }
             EntryKind::Directory => continue,
-            EntryKind::Link => Some("a link"),
+            EntryKind::Symlink | EntryKind::Link => Some("a link"),
             EntryKind::Special => Some("a device, FIFO or sparse file"),
             EntryKind::Unknown => {
                 contents.saw_stray(&entry.name);
@@ -93,6 +106,17 @@ fn entries(
         match member {
             Member::Blob(digest) => {
                 store.take(&digest, entry.size, &mut archive, &place, tick)?;
+                contents.blobs += 1;
+                contents.bytes = contents.bytes.saturating_add(entry.size);
+            }
+            Member::Stray if is_part => {
+                if contents.parts.len() >= PARTS {
+                    return Err(HaulError::TooMany {
+                        path: path.to_owned(),
+                    });
+                }
+                let stored = store.take_unnamed(entry.size, &mut archive, &place, tick)?;
+                contents.parts.file(&entry.name, stored);
                 contents.blobs += 1;
                 contents.bytes = contents.bytes.saturating_add(entry.size);
             }
@@ -121,9 +145,11 @@ impl Contents {
             Member::StoreJson if size <= STORE_JSON_BYTES => {
                 self.store_json = Some(read_bounded(source, size, STORE_JSON_BYTES, place)?);
             }
-            Member::DockerManifest => self.docker_manifest = true,
+            Member::DockerManifest if size <= limits::INDEX_JSON_BYTES => {
+                self.docker_manifest = Some(index()?);
+            }
             Member::Stray => self.saw_stray(name),
-            Member::StoreJson | Member::Ignored | Member::Blob(_) => {}
+            Member::DockerManifest | Member::StoreJson | Member::Ignored | Member::Blob(_) => {}
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ pub enum Era {
     Hauler21(Option<String>),
     /// No kinds: some other tool's OCI layout, such as an archive of Docker or podman.
     OciLayout,
+    /// `docker save` before Docker 25: `manifest.json` and no layout.
+    DockerArchive,
 }
 
 /// Where an entry came from (Hauler: `pkg/consts`, since 2.1).
@@ -63,6 +65,7 @@ impl fmt::Display for Era {
             Era::Hauler21(Some(version)) => write!(f, "Hauler {version}"),
             Era::Hauler21(None) => f.write_str("Hauler 2.1 or later"),
             Era::OciLayout => f.write_str("OCI layout"),
+            Era::DockerArchive => f.write_str("docker save"),
         }
     }
 }

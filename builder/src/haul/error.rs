@@ -143,8 +143,16 @@ pub enum HaulError {
     NoIndex {
         /// The haul.
         path: PathBuf,
-        /// Whether it is an archive of `docker save` in its old form.
+        /// Whether it is an archive of `docker save` in its old form that was unpacked.
         docker: bool,
+    },
+    /// An archive of `docker save` that is not complete or contradicts itself.
+    #[error("haul {place}: {what}")]
+    Docker {
+        /// Where.
+        place: Place,
+        /// What is wrong there.
+        what: String,
     },
     /// What the haul names is not there or can't be understood.
     #[error("haul {haul}: {source}")]
@@ -228,8 +236,11 @@ impl HaulError {
                 "no Hauler writes such a haul; if it is really meant, split it into several".into()
             }
             HaulError::NoIndex { docker: true, .. } => {
-                "this looks like `docker save` of a Docker before 25; convert it with `skopeo copy \
-                 docker-archive:FILE oci-archive:OTHER.tar`"
+                "this looks like an archive of `docker save`, unpacked; give the archive itself".into()
+            }
+            HaulError::Docker { .. } => {
+                "save it anew with `docker save`; of k3s's own archives, compare the sha256 with the \
+                 one of its release"
                     .into()
             }
             HaulError::NoIndex { .. } => {

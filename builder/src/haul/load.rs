@@ -7,10 +7,10 @@ use image_layout::catalog::Catalog;
 use image_layout::image::{BlobTotals, HaulInfo};
 use image_layout::{hauler, limits, paths};
 
-use super::error::HaulError;
+use super::error::{HaulError, Place};
 use super::input::Input;
 use super::merge::Merged;
-use super::store::{Keep, Store};
+use super::store::{Keep, Store, UNNAMED};
 use super::{Era, archive, directory};
 use crate::progress::Progress;
 use crate::staging::{self, Staging};
@@ -98,7 +98,9 @@ fn clear(layout: &Path, made: bool) {
         let _ = fs::remove_dir_all(layout);
         return;
     }
-    let _ = fs::remove_dir_all(layout.join("blobs"));
+    for directory in ["blobs", UNNAMED] {
+        let _ = fs::remove_dir_all(layout.join(directory));
+    }
     for file in [hauler::INDEX, hauler::OCI_LAYOUT, paths::haul::CATALOG] {
         let _ = fs::remove_file(layout.join(file));
     }
@@ -117,7 +119,7 @@ fn read(
     for input in inputs {
         let name = image_layout::text::printable(&input.name());
         progress.begin(&format!("reading {name}"), input.size());
-        let contents = match input {
+        let mut contents = match input {
             Input::Directory(path) => directory::read(path, &mut store, progress)?,
             Input::Archive { files, .. } => archive::read(files.clone(), &mut store, progress)?,
         };
@@ -126,22 +128,38 @@ fn read(
             contents.blobs,
             Bytes(contents.bytes)
         ));
-        if let Some(strays) = contents.strays() {
-            progress.warn(&format!("{name}: {strays}"));
-        }
         newest = newest.max(contents.newest);
+        let place = Place::of(input.path());
         // index.json may have been reduced for containerd; then the whole one lies beside it
-        let Some(index) = contents.hauler_index.or(contents.index) else {
-            return Err(HaulError::NoIndex {
-                path: input.path().to_owned(),
-                docker: contents.docker_manifest,
-            });
+        let entries = match (
+            contents.hauler_index.take().or(contents.index.take()),
+            input,
+        ) {
+            (Some(index), _) => {
+                contents.refuse_parts(&place)?;
+                if let Some(strays) = contents.strays() {
+                    progress.warn(&format!("{name}: {strays}"));
+                }
+                let entries = Catalog::entries(&index).map_err(|source| HaulError::Catalog {
+                    haul: name.clone(),
+                    source: Box::new(source),
+                })?;
+                eras.push(Era::of(&entries, contents.store_json.as_deref()));
+                entries
+            }
+            (None, Input::Archive { .. }) if contents.is_docker_archive() => {
+                let manifest = contents.docker_manifest.take().unwrap_or_default();
+                eras.push(Era::DockerArchive);
+                contents.parts.entries(&manifest, &mut store, &place)?
+            }
+            (None, _) => {
+                return Err(HaulError::NoIndex {
+                    path: input.path().to_owned(),
+                    docker: contents.docker_manifest.is_some() && contents.blobs == 0,
+                });
+            }
         };
-        let entries = Catalog::entries(&index).map_err(|source| HaulError::Catalog {
-            haul: name.clone(),
-            source: Box::new(source),
-        })?;
-        eras.push(Era::of(&entries, contents.store_json.as_deref()));
+        store.drop_unnamed()?;
         merged.add(name, entries, &store);
     }
     let index = merged.index_json().map_err(|error| HaulError::Write {

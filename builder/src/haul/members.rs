@@ -3,6 +3,9 @@
 use image_layout::digest::Digest;
 use image_layout::{hauler, paths};
 
+use super::docker::Parts;
+use super::error::{HaulError, Place};
+
 /// A file of a haul.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Member {
@@ -68,8 +71,11 @@ pub(super) struct Contents {
     pub(super) hauler_index: Option<Vec<u8>>,
     /// `store.json`.
     pub(super) store_json: Option<Vec<u8>>,
-    /// Whether there is a `manifest.json`.
-    pub(super) docker_manifest: bool,
+    /// `manifest.json`. Hauler writes one too, of any length, and it is needed only if there is no
+    /// index: one that is too large is none.
+    pub(super) docker_manifest: Option<Vec<u8>>,
+    /// Files that `manifest.json` may name.
+    pub(super) parts: Parts,
     /// Newest modification time that is not in the future, in seconds since 1970; 0 if none.
     pub(super) newest: u64,
     /// Blobs that were read, and their bytes.
@@ -97,6 +103,29 @@ impl Contents {
             self.first_stray = image_layout::text::printable(name);
         }
         self.strays += 1;
+    }
+
+    /// Whether this is an archive of `docker save` in its old form, unless there is an index.
+    pub(super) fn is_docker_archive(&self) -> bool {
+        self.docker_manifest.is_some() && self.parts.len() > 0
+    }
+
+    /// Makes strays of what only `manifest.json` would name; links are refused.
+    pub(super) fn refuse_parts(&mut self, place: &Place) -> Result<(), HaulError> {
+        let parts = std::mem::take(&mut self.parts);
+        if let Some(link) = parts.any_link() {
+            return Err(HaulError::NotAFile {
+                place: Place {
+                    entry: Some(link.to_owned()),
+                    ..place.clone()
+                },
+                what: "a link",
+            });
+        }
+        for name in parts.names() {
+            self.saw_stray(name);
+        }
+        Ok(())
     }
 
     /// One sentence about all strays.

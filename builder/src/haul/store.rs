@@ -25,6 +25,34 @@ pub(super) enum Keep {
     Manifests,
 }
 
+/// Where files lie whose digests were not known before they were read, until somebody wants them.
+pub(super) const UNNAMED: &str = "unnamed";
+
+/// A file whose digest was not known before it was read.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    /// Whether it is packed by gzip.
+    pub(super) gzip: bool,
+    /// The digest of what is packed in it; its own if it is not packed.
+    pub(super) unpacked: Digest,
+}
+
+/// A writer that hashes.
+struct Hashing(Hasher);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A directory `blobs/` that is being filled.
 pub(super) struct Store {
     layout: PathBuf,
@@ -109,6 +137,108 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Takes the next `size` bytes of `source`, which have no digest yet. They are no blob before
+    /// they are adopted.
+    pub(super) fn take_unnamed(
+        &mut self,
+        size: u64,
+        source: &mut dyn Read,
+        place: &Place,
+        tick: &mut dyn FnMut(),
+    ) -> Result<Stored, HaulError> {
+        let directory = self.layout.join(UNNAMED);
+        let partial = directory.join("partial");
+        let writing = |source| HaulError::Write {
+            path: partial.clone(),
+            source,
+        };
+        let mut file = None;
+        let mut hasher = Hasher::sha256();
+        let mut unpacked = None;
+        let mut left = size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER);
+            let part = self.buffer.get_mut(..most).unwrap_or_default();
+            source
+                .read_exact(part)
+                .map_err(|error| place.read_error(error))?;
+            if left == size {
+                let json = part.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+                if self.keep == Keep::All || (json && size <= limits::MANIFEST_BYTES) {
+                    fs::create_dir_all(&directory).map_err(writing)?;
+                    file = Some(File::create(&partial).map_err(writing)?);
+                }
+                if part.starts_with(&[0x1f, 0x8b]) {
+                    let hashing = Hashing(Hasher::sha256());
+                    unpacked = Some(flate2::write::MultiGzDecoder::new(hashing));
+                }
+            }
+            hasher.update(part);
+            if let Some(unpacked) = &mut unpacked {
+                unpacked
+                    .write_all(part)
+                    .map_err(|error| place.read_error(error))?;
+            }
+            if let Some(file) = &mut file {
+                file.write_all(part).map_err(writing)?;
+            }
+            left -= most as u64;
+            tick();
+        }
+        let digest = hasher.finish();
+        if file.take().is_some() {
+            fs::rename(&partial, directory.join(digest.hex())).map_err(writing)?;
+        }
+        Ok(Stored {
+            digest,
+            size,
+            gzip: unpacked.is_some(),
+            unpacked: match unpacked {
+                Some(unpacked) => {
+                    let hashing = unpacked.finish().map_err(|error| place.read_error(error))?;
+                    hashing.0.finish()
+                }
+                None => digest,
+            },
+        })
+    }
+
+    /// Makes a blob of a file that was taken without a digest.
+    pub(super) fn adopt(&mut self, stored: &Stored) -> Result<(), HaulError> {
+        if self.blobs.contains_key(&stored.digest) {
+            return Ok(());
+        }
+        let from = self.layout.join(UNNAMED).join(stored.digest.hex());
+        let path = self.layout.join(stored.digest.blob_path());
+        let writing = |source| HaulError::Write {
+            path: path.clone(),
+            source,
+        };
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(writing)?;
+        }
+        match fs::rename(&from, &path) {
+            // only manifests are kept
+            Err(error) if self.keep == Keep::All || error.kind() != io::ErrorKind::NotFound => {
+                return Err(writing(error));
+            }
+            _ => {}
+        }
+        self.blobs.insert(stored.digest, stored.size);
+        Ok(())
+    }
+
+    /// Removes the files that nobody adopted.
+    pub(super) fn drop_unnamed(&mut self) -> Result<(), HaulError> {
+        let path = self.layout.join(UNNAMED);
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(HaulError::Write { path, source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Drops the blobs that nothing in `catalog` needs; returns how many and their bytes.

@@ -18,10 +18,11 @@ const PADDING_BYTES: u64 = 64 << 20;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EntryKind {
+pub(crate) enum EntryKind {
     File,
     Directory,
-    /// Symbolic or hard link.
+    Symlink,
+    /// Hard link.
     Link,
     /// A device, FIFO, or sparse file.
     Special,
@@ -31,19 +32,23 @@ pub(super) enum EntryKind {
 
 /// One entry; its data is read from the [`TarReader`].
 #[derive(Debug)]
-pub(super) struct TarEntry {
+pub(crate) struct TarEntry {
     /// Its name; what is no UTF-8 is replaced.
-    pub(super) name: String,
-    pub(super) kind: EntryKind,
+    pub(crate) name: String,
+    pub(crate) kind: EntryKind,
     /// Bytes of data.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Modification time, seconds since 1970.
-    pub(super) mtime: u64,
+    pub(crate) mtime: u64,
+    /// Permissions.
+    pub(crate) mode: u32,
+    /// Where a link leads.
+    pub(crate) link: Vec<u8>,
 }
 
 /// Why reading on is not possible.
 #[derive(Debug)]
-pub(super) enum TarError {
+pub(crate) enum TarError {
     /// The source failed or ended early.
     Io(io::Error),
     /// The archive is malformed: what, and at which byte.
@@ -91,13 +96,14 @@ pub(super) fn is_header(block: &[u8]) -> bool {
 #[derive(Default)]
 struct Extension {
     name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
     size: Option<u64>,
     mtime: Option<u64>,
     sparse: bool,
 }
 
 /// Reads a tar archive.
-pub(super) struct TarReader<R> {
+pub(crate) struct TarReader<R> {
     source: R,
     offset: u64,
     /// Data of the current entry that was not read yet, and its padding.
@@ -108,7 +114,7 @@ pub(super) struct TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(super) fn new(source: R) -> Self {
+    pub(crate) fn new(source: R) -> Self {
         TarReader {
             source,
             offset: 0,
@@ -119,12 +125,12 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Whether the archive's own end was read: what fails after it belongs to no entry.
-    pub(super) fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         self.ended
     }
 
     /// The next entry; `None` at the end. What was not read of the one before is passed over.
-    pub(super) fn next(&mut self) -> Result<Option<TarEntry>, TarError> {
+    pub(crate) fn next(&mut self) -> Result<Option<TarEntry>, TarError> {
         let mut extension = Extension::default();
         loop {
             self.pass(self.left.saturating_add(self.padding))?;
@@ -146,13 +152,12 @@ impl<R: Read> TarReader<R> {
             let size = header.entry_size().map_err(malformed)?;
             match header.entry_type() {
                 EntryType::GNULongName => {
-                    let mut name = self.extension(size, at)?;
-                    let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
-                    name.truncate(end);
-                    extension.name = Some(name);
+                    extension.name = Some(to_zero(self.extension(size, at)?));
                 }
-                // where a link leads does not matter: links are refused
-                EntryType::GNULongLink | EntryType::XGlobalHeader => {
+                EntryType::GNULongLink => {
+                    extension.link = Some(to_zero(self.extension(size, at)?));
+                }
+                EntryType::XGlobalHeader => {
                     self.extension(size, at)?;
                 }
                 EntryType::XHeader => {
@@ -184,7 +189,8 @@ impl<R: Read> TarReader<R> {
             }
             EntryType::Regular | EntryType::Continuous => EntryKind::File,
             EntryType::Directory => EntryKind::Directory,
-            EntryType::Link | EntryType::Symlink => EntryKind::Link,
+            EntryType::Symlink => EntryKind::Symlink,
+            EntryType::Link => EntryKind::Link,
             EntryType::Char | EntryType::Block | EntryType::Fifo | EntryType::GNUSparse => {
                 EntryKind::Special
             }
@@ -193,7 +199,15 @@ impl<R: Read> TarReader<R> {
         let size = match kind {
             EntryKind::File | EntryKind::Unknown => extension.size.unwrap_or(size),
             // these have no data, whatever their headers say
-            EntryKind::Directory | EntryKind::Link | EntryKind::Special => 0,
+            EntryKind::Directory | EntryKind::Symlink | EntryKind::Link | EntryKind::Special => 0,
+        };
+        let link = match kind {
+            EntryKind::Symlink | EntryKind::Link => extension.link.unwrap_or_else(|| {
+                header
+                    .link_name_bytes()
+                    .map_or_else(Vec::new, |link| link.into_owned())
+            }),
+            _ => Vec::new(),
         };
         self.expect(size, at)?;
         Ok(TarEntry {
@@ -201,6 +215,8 @@ impl<R: Read> TarReader<R> {
             kind,
             size,
             mtime: extension.mtime.or_else(|| header.mtime().ok()).unwrap_or(0),
+            mode: header.mode().unwrap_or(0),
+            link,
         })
     }
 
@@ -289,6 +305,13 @@ impl<R: Read> Read for TarReader<R> {
     }
 }
 
+/// A string as GNU's extensions have it, without the zero at its end.
+fn to_zero(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    bytes.truncate(end);
+    bytes
+}
+
 /// Reads pax records, `LENGTH KEY=VALUE\n`. A value may have line breaks, so the length decides.
 fn pax(mut records: &[u8], extension: &mut Extension) -> Option<()> {
     while !records.is_empty() {
@@ -306,6 +329,7 @@ fn pax(mut records: &[u8], extension: &mut Extension) -> Option<()> {
         };
         match record.get(..equals)? {
             b"path" => extension.name = Some(value.to_vec()),
+            b"linkpath" => extension.link = Some(value.to_vec()),
             b"size" => extension.size = Some(number()?),
             // times before 1970 are of no interest
             b"mtime" => extension.mtime = number(),
@@ -389,7 +413,7 @@ mod tests {
     #[test]
     fn links_devices_and_directories_are_told_apart() {
         for (kind, seen) in [
-            (EntryType::Symlink, EntryKind::Link),
+            (EntryType::Symlink, EntryKind::Symlink),
             (EntryType::Link, EntryKind::Link),
             (EntryType::Char, EntryKind::Special),
             (EntryType::Fifo, EntryKind::Special),

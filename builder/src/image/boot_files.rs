@@ -65,6 +65,7 @@ impl<'a> BootFiles<'a> {
                 args: &args,
                 append: &request.append,
                 k3s: inputs.k3s.contains_key(&pack.arch()),
+                agents_only: inputs.agents_only,
             });
             let entries = entries.into_iter();
             self.made

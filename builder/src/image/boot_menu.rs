@@ -23,6 +23,8 @@ pub(super) struct Boot<'a> {
     pub(super) append: &'a [String],
     /// Whether the roles that run k3s can be chosen.
     pub(super) k3s: bool,
+    /// Whether a server would lack what it needs.
+    pub(super) agents_only: bool,
 }
 
 /// `loader.conf`. One pattern serves both architectures: systemd-boot leaves out entries for
@@ -34,8 +36,10 @@ pub(super) fn loader_conf() -> String {
 /// Path on the ESP and contents of every entry of one architecture.
 pub(super) fn entries(boot: &Boot<'_>) -> BTreeMap<String, String> {
     let mut choices = vec![("configured", "as configured", None)];
-    if boot.k3s {
+    if boot.k3s && !boot.agents_only {
         choices.push(("server", "k3s server", Some(Role::Server)));
+    }
+    if boot.k3s {
         choices.push(("agent", "k3s agent", Some(Role::Agent)));
     }
     choices.push(("registry", "registry only", Some(Role::Registry)));
@@ -91,6 +95,7 @@ mod tests {
             args,
             append: &["modprobe.blacklist=nouveau".to_owned(), "debug".to_owned()],
             k3s,
+            agents_only: false,
         })
     }
 
@@ -134,5 +139,25 @@ mod tests {
         assert_eq!(names(true).len(), 4);
         let with = boot(&BootArgs::default(), true);
         assert!(with["loader/entries/haulboot-arm64-agent.conf"].contains("haulboot.role=agent"));
+    }
+
+    #[test]
+    fn a_stick_for_agents_offers_no_server() {
+        let entries = entries(&Boot {
+            arch: Arch::X86_64,
+            kernel_release: "6.12.1-amd64",
+            args: &BootArgs::default(),
+            append: &[],
+            k3s: true,
+            agents_only: true,
+        });
+        assert_eq!(
+            entries.into_keys().collect::<Vec<_>>(),
+            [
+                "loader/entries/haulboot-x86_64-agent.conf",
+                "loader/entries/haulboot-x86_64-configured.conf",
+                "loader/entries/haulboot-x86_64-registry.conf"
+            ]
+        );
     }
 }

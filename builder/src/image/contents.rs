@@ -27,12 +27,26 @@ pub struct Contents {
     pub boots: Vec<Arch>,
     /// What the builder put on it.
     pub image: ImageInfo,
+    /// What it carries of its cluster's secrets; never these themselves.
+    pub credentials: CredentialsContents,
     /// `cluster.yaml` as it is now.
     pub cluster: ClusterContents,
     /// What the registry serves, sorted by kind and name.
     pub artifacts: Vec<ArtifactContents>,
     /// What is odd but not fatal, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// Whether the holder of an image could be somebody in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialsContents {
+    /// No secrets at all.
+    None,
+    /// Those of agents: it can join nodes to the cluster.
+    Agent,
+    /// The keys of its authorities: whoever holds it owns the cluster.
+    CaKeys,
 }
 
 /// A partition.

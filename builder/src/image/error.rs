@@ -7,11 +7,15 @@ use image_layout::Arch;
 use image_layout::cluster::ClusterError;
 
 use super::ext4::Ext4Error;
+use super::fleet::FleetError;
 use super::gpt::GptError;
+use super::manifests::ManifestError;
 use crate::bootpack::BootPackError;
+use crate::credentials::CredentialsError;
 use crate::device_firmware::FirmwareError;
 use crate::haul::HaulError;
-use crate::k3s::K3sError;
+use crate::k3s::{K3sError, WriteError};
+use crate::k3s_images::{ListError, MissingImages};
 use crate::size::Size;
 
 /// Why an image was not written. Nothing of it is left behind.
@@ -84,6 +88,15 @@ pub enum ImageError {
     /// A k3s binary is none.
     #[error(transparent)]
     K3s(#[from] K3sError),
+    /// What k3s's launcher unpacks could not be written.
+    #[error(transparent)]
+    K3sData(#[from] WriteError),
+    /// The list of images that k3s needs can't be read.
+    #[error(transparent)]
+    K3sImages(#[from] ListError),
+    /// No haul has images that k3s needs.
+    #[error(transparent)]
+    MissingImages(#[from] MissingImages),
     /// Two k3s binaries for one architecture.
     #[error("{} and {} are both k3s for {arch}", first.display(), second.display())]
     TwoK3s {
@@ -102,6 +115,15 @@ pub enum ImageError {
         /// Its architecture.
         arch: Arch,
     },
+    /// The cluster can't start as `cluster.yaml` describes it.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// A manifest can't go onto the image.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The cluster's credentials can't be made, read or kept.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// A file changed while it was read.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
@@ -226,6 +248,13 @@ impl ImageError {
                  or a drive, TMPDIR says where the image is put together"
             }
             ImageError::K3s(error) => return error.help(),
+            ImageError::K3sImages(_) => {
+                "take the file k3s-images.txt of the k3s release: one image a line"
+            }
+            ImageError::MissingImages(missing) => return Some(missing.help()),
+            ImageError::Fleet(error) => error.help(),
+            ImageError::Manifest(error) => error.help(),
+            ImageError::Credentials(error) => return Some(error.help()),
             ImageError::BootPack(error) => return Some(error.help()),
             ImageError::Firmware(error) => error.help(),
             ImageError::Haul(error) => return Some(error.help()),

@@ -5,7 +5,8 @@
 //! owner, access and change times from the host and takes files in the host directory's order,
 //! so that an ordinary user's image would belong to that user and no two images would be equal.
 //! debugfs's `write` gives every file to root, stamps it with `E2FSPROGS_FAKE_TIME`, and
-//! takes the files in the order in which they are named.
+//! takes the files in the order in which they are named. Its directories are 0755; those that are
+//! root's alone get their mode afterwards.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -83,19 +84,40 @@ pub enum Ext4Error {
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
-    /// Directories and files in the order of their paths, relative to the root.
+    /// Directories, files and links in the order of their paths, relative to the root.
     entries: Vec<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
     path: String,
-    /// Bytes of a file; none for a directory.
-    size: Option<u64>,
+    kind: Kind,
+    /// Whether a directory is root's alone.
+    private: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    /// A file and its bytes.
+    File(u64),
+    /// A symbolic link and where it leads.
+    Link(String),
+}
+
+impl Entry {
+    /// Bytes of a file.
+    fn size(&self) -> Option<u64> {
+        match self.kind {
+            Kind::File(size) => Some(size),
+            Kind::Directory | Kind::Link(_) => None,
+        }
+    }
 }
 
 impl Tree {
-    /// Looks through a directory. Anything but files and directories in it is an error.
+    /// Looks through a directory. Anything but files, directories and relative links in it is an
+    /// error.
     pub(super) fn of(root: &Path) -> Result<Tree, Ext4Error> {
         let mut tree = Tree {
             root: root.to_owned(),
@@ -139,30 +161,52 @@ impl Tree {
                 return Err(refuse("its path is too long"));
             }
             let metadata = fs::symlink_metadata(&full).map_err(failed(&full))?;
-            let size = metadata.is_file().then_some(metadata.len());
-            if size.is_none() && !metadata.is_dir() {
-                return Err(refuse("it is neither file nor directory"));
-            }
+            let kind = if metadata.is_file() {
+                Kind::File(metadata.len())
+            } else if metadata.is_dir() {
+                Kind::Directory
+            } else if metadata.is_symlink() {
+                let target = fs::read_link(&full).map_err(failed(&full))?;
+                let target = target.into_os_string().into_string();
+                let target = target
+                    .ok()
+                    .filter(|target| !target.starts_with('/'))
+                    .filter(|target| !target.chars().any(char::is_control))
+                    .filter(|target| quoted(target).len() <= LINE_BYTES / 2)
+                    .ok_or_else(|| refuse("it is a link that leads who knows where"))?;
+                Kind::Link(target)
+            } else {
+                return Err(refuse("it is neither file, directory nor link"));
+            };
+            let is_directory = kind == Kind::Directory;
             self.entries.push(Entry {
                 path: path.clone(),
-                size,
+                kind,
+                private: false,
             });
-            if size.is_none() {
+            if is_directory {
                 self.collect(&path)?;
             }
         }
         Ok(())
     }
 
+    /// Makes directories root's alone, 0700 instead of 0755. A file has its own mode.
+    pub(super) fn keep_private(&mut self, is_private: impl Fn(&str) -> bool) {
+        for entry in &mut self.entries {
+            entry.private = is_private(&entry.path);
+        }
+    }
+
     /// Paths of all files, in order.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
-        let files = self.entries.iter().filter(|entry| entry.size.is_some());
+        let files = self.entries.iter().filter(|entry| entry.size().is_some());
         files.map(|entry| entry.path.as_str())
     }
 
     /// Bytes of all files.
     pub(super) fn content_bytes(&self) -> u64 {
-        self.entries.iter().filter_map(|entry| entry.size).sum()
+        self.entries.iter().filter_map(Entry::size).sum()
     }
 
     /// How many inodes it takes: eleven are reserved or lost+found, a few are spare.
@@ -179,17 +223,19 @@ impl Tree {
             // ext4 "Linear Directories": eight bytes and the name, in multiples of four
             let record = 8 + (name.len() as u64).div_ceil(4) * 4;
             *directory_bytes.entry(parent).or_default() += record;
-            match entry.size {
+            match &entry.kind {
                 // four extents fit into the inode; one block holds 340 more of up to 128 MiB
-                Some(size) => {
+                Kind::File(size) => {
                     data += size.div_ceil(BLOCK);
-                    if size > 3 * BLOCKS_PER_GROUP * BLOCK {
+                    if *size > 3 * BLOCKS_PER_GROUP * BLOCK {
                         data += 1 + size / (340 * BLOCKS_PER_GROUP * BLOCK);
                     }
                 }
-                None => {
+                Kind::Directory => {
                     directory_bytes.entry(&entry.path).or_default();
                 }
+                // a target of less than 60 bytes lies in the inode
+                Kind::Link(target) => data += u64::from(target.len() >= 60),
             }
         }
         // a block of a directory loses at most one record of 264 bytes, and 12 to its checksum
@@ -315,12 +361,16 @@ fn write_script(mut script: impl io::Write, tree: &Tree) -> io::Result<()> {
             current = parent;
         }
         let name = quoted(name);
-        match entry.size {
-            Some(_) => {
+        match &entry.kind {
+            Kind::File(_) => {
                 let source = quoted(&format!("root/{}", entry.path));
                 writeln!(script, "write {source} {name}")?;
             }
-            None => writeln!(script, "mkdir {name}")?,
+            Kind::Directory => writeln!(script, "mkdir {name}")?,
+            Kind::Link(target) => writeln!(script, "symlink {name} {}", quoted(target))?,
+        }
+        if entry.private && entry.kind == Kind::Directory {
+            writeln!(script, "set_inode_field {name} mode 040700")?;
         }
     }
     script.flush()
@@ -354,7 +404,7 @@ fn copy(
     // it holds the other ends of the pipe
     drop(debugfs);
 
-    let mut sizes = tree.entries.iter().filter_map(|entry| entry.size);
+    let mut sizes = tree.entries.iter().filter_map(Entry::size);
     let mut complaints = Vec::new();
     for line in BufReader::new(reader).split(b'\n') {
         let line = String::from_utf8_lossy(&line.map_err(run)?).into_owned();
@@ -491,6 +541,14 @@ mod tests {
         let k3s = root.join("arch/arm64/k3s");
         fs::write(&k3s, "#!").unwrap();
         fs::set_permissions(&k3s, fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, target) in [
+            ("arch/arm64/[", "k3s"),
+            ("arch/arm64/up", "../../haul/blobs"),
+            ("a \"link\"", "no where"),
+            ("long", &"../".repeat(100)),
+        ] {
+            symlink(target, root.join(name)).unwrap();
+        }
     }
 
     #[test]
@@ -510,11 +568,14 @@ mod tests {
         assert_eq!(ext4.label().to_str().unwrap(), "HAUL");
         for entry in &tree.entries {
             let path = format!("/{}", entry.path);
-            let metadata = ext4.metadata(path.as_str()).unwrap();
+            let metadata = ext4.symlink_metadata(path.as_str()).unwrap();
             assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{path}");
             assert_eq!(metadata.modified().seconds(), 1_700_000_000, "{path}");
-            let host = fs::metadata(root.join(&entry.path)).unwrap();
-            if entry.size.is_some() {
+            let host = fs::symlink_metadata(root.join(&entry.path)).unwrap();
+            if let Kind::Link(target) = &entry.kind {
+                let link = ext4.read_link(path.as_str()).unwrap();
+                assert_eq!(link.to_str().unwrap(), target, "{path}");
+            } else if entry.size().is_some() {
                 assert_eq!(
                     metadata.mode() & 0o7777,
                     (host.permissions().mode() & 0o7777) as u16
@@ -594,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_names_with_line_breaks_are_refused() {
+    fn absolute_links_and_names_with_line_breaks_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join("link");
         symlink("/etc/passwd", &link).unwrap();
@@ -602,7 +663,13 @@ mod tests {
             Tree::of(directory.path()),
             Err(Ext4Error::Entry { .. })
         ));
-        fs::remove_file(link).unwrap();
+        fs::remove_file(&link).unwrap();
+        symlink("a\nrm b", &link).unwrap();
+        assert!(matches!(
+            Tree::of(directory.path()),
+            Err(Ext4Error::Entry { .. })
+        ));
+        fs::remove_file(&link).unwrap();
         fs::write(directory.path().join("a\nrm b"), "").unwrap();
         assert!(matches!(
             Tree::of(directory.path()),

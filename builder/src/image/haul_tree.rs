@@ -1,9 +1,9 @@
 //! Laying out on disk what becomes the partition HAUL.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use image_layout::catalog::{self, Catalog};
@@ -55,6 +55,12 @@ pub(super) fn json(value: &impl serde::Serialize, name: &str) -> Result<Vec<u8>,
 /// Lays everything of HAUL but the haul itself into `root`.
 pub(super) fn lay_out(root: &Path, inputs: &Inputs, info: &ImageInfo) -> Result<(), ImageError> {
     put(root, haul::IMAGE_JSON, &json(info, haul::IMAGE_JSON)?)?;
+    for (name, contents) in inputs.secrets() {
+        put_secret(&root.join(haul::SECRETS).join(name), &contents)?;
+    }
+    for (name, contents) in &inputs.manifests.files {
+        put(root, &format!("{}/{name}", haul::MANIFESTS), contents)?;
+    }
     for pack in &inputs.packs {
         let arch = pack.arch();
         let modules = haul::modules(arch, &pack.manifest().kernel_release);
@@ -84,6 +90,24 @@ fn put(root: &Path, name: &str, contents: &[u8]) -> Result<(), ImageError> {
     fs::write(&path, contents).map_err(ImageError::io("writing", &path))
 }
 
+/// Lays down a secret for its owner alone, from the first byte on.
+fn put_secret(path: &Path, contents: &[u8]) -> Result<(), ImageError> {
+    if let Some(parent) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(ImageError::io("making", parent))?;
+    }
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(contents))
+        .map_err(ImageError::io("writing", path))
+}
+
 /// Copies k3s and makes sure that what arrives is what was looked at.
 fn copy_k3s(k3s: &K3sBinary, to: &Path) -> Result<(), ImageError> {
     if let Some(parent) = to.parent() {
@@ -110,20 +134,33 @@ fn copy_k3s(k3s: &K3sBinary, to: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Permissions on HAUL don't depend on the umask: k3s and the dynamic linker of the tools are
-/// programs, nothing else is; the linker only reads what it starts.
+/// Permissions on HAUL don't depend on the umask: k3s, what it brings, and the dynamic linker of the
+/// tools are programs; secrets are root's alone; nothing else is either.
 pub(super) fn set_modes(root: &Path, tree: &Tree, inputs: &Inputs) -> Result<(), ImageError> {
     let mut programs: BTreeSet<String> = inputs.k3s.keys().map(|arch| haul::k3s(*arch)).collect();
     let linkers = inputs.packs.iter().map(|pack| pack.arch());
     programs.extend(linkers.map(|arch| format!("{}/{}", haul::tools(arch), tools::LINKER)));
     for name in tree.files() {
-        let mode = match programs.contains(name) {
-            true => 0o755,
-            false => 0o644,
+        // set when it was unpacked
+        if inputs.is_k3s_data(name) {
+            continue;
+        }
+        let mode = if programs.contains(name) {
+            0o755
+        } else if is_secret(name) {
+            0o600
+        } else {
+            0o644
         };
         let path = root.join(name);
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))
             .map_err(ImageError::io("setting the permissions of", &path))?;
     }
     Ok(())
+}
+
+/// Whether a path on HAUL is root's alone: secrets, and manifests, which may hold some.
+pub(super) fn is_secret(path: &str) -> bool {
+    let top = path.split('/').next().unwrap_or_default();
+    [haul::SECRETS, haul::MANIFESTS].contains(&top)
 }

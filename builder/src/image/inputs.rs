@@ -7,13 +7,17 @@ use std::path::Path;
 
 use image_layout::cluster::{self, Cluster};
 use image_layout::image::{ArchInfo, K3sInfo};
+use image_layout::paths::haul;
 use image_layout::{Arch, limits};
 
 use super::error::ImageError;
+use super::fleet::{self, FleetError};
+use super::manifests::{self, Manifests};
 use super::request::Request;
 use crate::bootpack::BootPack;
+use crate::credentials::Credentials;
 use crate::device_firmware;
-use crate::k3s::K3sBinary;
+use crate::k3s::{InPlace, K3sBinary};
 use crate::progress::Progress;
 
 /// Device firmware up to this size goes into the initramfs too, for drives' controllers that
@@ -25,6 +29,12 @@ pub(super) struct Inputs {
     pub(super) yaml: Vec<u8>,
     pub(super) cluster: Cluster,
     pub(super) k3s: BTreeMap<Arch, K3sBinary>,
+    /// What lies unpacked of k3s; see [`super::k3s_data`].
+    pub(super) k3s_data: BTreeMap<Arch, InPlace>,
+    /// None without k3s.
+    pub(super) credentials: Option<Credentials>,
+    pub(super) agents_only: bool,
+    pub(super) manifests: Manifests,
     pub(super) packs: Vec<BootPack>,
     pub(super) firmware: BTreeMap<String, Vec<u8>>,
     pub(super) warnings: Vec<String>,
@@ -62,6 +72,7 @@ impl Inputs {
             }
         }
         let (yaml, cluster) = read_config(request.config.as_deref(), !k3s.is_empty())?;
+        let manifests = read_fleet(request, &cluster, !k3s.is_empty())?;
         progress.begin("reading boot files", None);
         let packs = arches
             .iter()
@@ -74,6 +85,10 @@ impl Inputs {
             yaml,
             cluster,
             k3s,
+            k3s_data: BTreeMap::new(),
+            credentials: None,
+            agents_only: request.agents_only,
+            manifests,
             packs,
             firmware: firmware.files,
             warnings: firmware.warnings,
@@ -83,9 +98,7 @@ impl Inputs {
     }
 
     fn look_for_oddities(&mut self, request: &Request) {
-        let runs_k3s = |role| role != cluster::Role::Registry;
-        let wants_k3s = self.cluster.nodes.iter().any(|node| runs_k3s(node.role))
-            || runs_k3s(self.cluster.unmatched.role);
+        let wants_k3s = self.runs_k3s();
         for pack in &self.packs {
             if wants_k3s && !self.k3s.contains_key(&pack.arch()) {
                 self.warnings.push(format!(
@@ -95,6 +108,10 @@ impl Inputs {
                 ));
             }
         }
+        if !self.k3s.is_empty() {
+            self.warnings.extend(fleet::oddity(&self.cluster));
+        }
+        self.warnings.append(&mut self.manifests.warnings);
         for k3s in self.k3s.values().filter(|k3s| k3s.version.is_none()) {
             self.warnings.push(format!(
                 "{} says no k3s version: is it k3s?",
@@ -112,6 +129,28 @@ impl Inputs {
                     .to_owned(),
             );
         }
+    }
+
+    /// Whether some machine runs k3s by `cluster.yaml`.
+    pub(super) fn runs_k3s(&self) -> bool {
+        let runs_k3s = |role| role != cluster::Role::Registry;
+        self.cluster.nodes.iter().any(|node| runs_k3s(node.role))
+            || runs_k3s(self.cluster.unmatched.role)
+    }
+
+    /// Whether a file on HAUL is one of those that k3s's launcher would unpack.
+    pub(super) fn is_k3s_data(&self, path: &str) -> bool {
+        self.k3s_data.iter().any(|(arch, data)| {
+            let directory = haul::k3s_data(*arch, &data.hash);
+            let below = path.strip_prefix(directory.as_str());
+            below.is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+
+    /// Secrets on HAUL, by their path in its directory of secrets.
+    pub(super) fn secrets(&self) -> BTreeMap<String, Vec<u8>> {
+        let credentials = self.credentials.as_ref();
+        credentials.map_or_else(BTreeMap::new, |all| all.for_stick(self.agents_only))
     }
 
     fn firmware_bytes(&self) -> u64 {
@@ -145,10 +184,35 @@ impl Inputs {
                 version: k3s.version.clone(),
                 size: k3s.size,
                 digest: k3s.digest,
-                data: None,
+                data: self
+                    .k3s_data
+                    .get(&pack.arch())
+                    .map(|data| data.hash.clone()),
             }),
             firmware: self.firmware.keys().cloned().collect(),
         }
+    }
+}
+
+/// Checks what the cluster asks of k3s, and reads the manifests for its server.
+fn read_fleet(request: &Request, cluster: &Cluster, k3s: bool) -> Result<Manifests, ImageError> {
+    if !k3s {
+        return match request.agents_only {
+            true => Err(FleetError::NoK3s.into()),
+            false => Ok(Manifests::default()),
+        };
+    }
+    let Some(path) = &request.config else {
+        return match request.agents_only {
+            true => Err(FleetError::NoConfig.into()),
+            false => Ok(Manifests::default()),
+        };
+    };
+    fleet::check_roles(path, cluster, request.agents_only)?;
+    match request.agents_only {
+        // agents apply none, and what is in them may be secret
+        true => Ok(Manifests::default()),
+        false => Ok(manifests::collect(path, &cluster.manifests)?),
     }
 }
 

@@ -14,12 +14,13 @@ use image_layout::catalog::{Artifact, Catalog};
 use image_layout::cluster::{self, Match, MatchedBy};
 use image_layout::image::{FORMAT, ImageInfo};
 use image_layout::partitions::Partition;
-use image_layout::paths::{config, esp, haul};
+use image_layout::paths::{config, esp, haul, secrets};
 use image_layout::{Arch, limits};
 use uuid::Uuid;
 
 use super::contents::{
-    ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents,
+    ArtifactContents, ClusterContents, Contents, CredentialsContents, InspectError, NodeContents,
+    PartitionContents,
 };
 use super::plan::{Extent, SECTOR};
 use super::window::Window;
@@ -76,6 +77,7 @@ pub fn inspect(path: &Path) -> Result<Contents, InspectError> {
         partitions: table.partitions.into_iter().map(|p| p.contents).collect(),
         boots,
         image,
+        credentials: haul.credentials(),
         cluster: read_cluster(&source.fat(config, Partition::Config)?)
             .map_err(|error| source.damaged(Partition::Config.name(), &error))?,
         artifacts: catalog.artifacts.iter().map(artifact).collect(),
@@ -268,6 +270,25 @@ impl<'a> Haul<'a> {
         let ext4 = Ext4::load(Box::new(window))
             .map_err(|error| source.damaged(Partition::Haul.name(), &error))?;
         Ok(Haul { source, ext4 })
+    }
+
+    /// What is there of the cluster's secrets. Nothing of them is read.
+    fn credentials(&self) -> CredentialsContents {
+        let has = |name: &str| {
+            let path = format!("/{}/{name}", haul::SECRETS);
+            self.ext4.exists(path.as_str()).unwrap_or(false)
+        };
+        let keys = secrets::TLS_FILES
+            .iter()
+            .filter(|name| name.ends_with(".key"));
+        let mut keys = keys.map(|name| format!("{}/{name}", secrets::TLS));
+        if keys.any(|name| has(&name)) || has(secrets::SERVER_TOKEN) {
+            CredentialsContents::CaKeys
+        } else if has(secrets::AGENT_TOKEN) {
+            CredentialsContents::Agent
+        } else {
+            CredentialsContents::None
+        }
     }
 
     fn json<T: serde::de::DeserializeOwned>(

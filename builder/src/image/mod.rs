@@ -10,13 +10,18 @@ mod error;
 mod ext4;
 mod fat;
 mod fat_dots;
+mod fleet;
 mod gpt;
 mod haul_tree;
 mod identity;
 mod inputs;
 mod inspect;
+mod k3s_data;
+mod manifests;
+mod missing_images;
 mod mounts;
 mod output;
+mod place;
 mod plan;
 mod readme;
 mod request;
@@ -28,10 +33,13 @@ mod window;
 mod write;
 
 pub use contents::{
-    ArtifactContents, ClusterContents, Contents, InspectError, NodeContents, PartitionContents,
+    ArtifactContents, ClusterContents, Contents, CredentialsContents, InspectError, NodeContents,
+    PartitionContents,
 };
 pub use error::ImageError;
+pub use fleet::FleetError;
 pub use inspect::inspect;
+pub use manifests::ManifestError;
 pub use output::Output;
 pub use plan::{Extent, Plan};
 pub use request::{Request, Written};

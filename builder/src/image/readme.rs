@@ -18,6 +18,9 @@ pub(super) fn text(info: &ImageInfo) -> String {
         }
         contents.push('\n');
     }
+    if info.agents_only {
+        contents.push_str("  for agents: it can start no server\n");
+    }
     for haul in &info.hauls {
         contents.push_str(&format!("  haul {}\n", haul.name));
     }

@@ -8,6 +8,7 @@ use image_layout::image::ImageInfo;
 use image_layout::partitions::Guids;
 
 use super::plan::Plan;
+use crate::credentials::Kept;
 
 /// What is to be on an image.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +17,16 @@ pub struct Request {
     pub hauls: Vec<PathBuf>,
     /// k3s binaries, at most one an architecture.
     pub k3s: Vec<PathBuf>,
+    /// A list of the images that k3s needs, instead of the one beside the binary or in the hauls.
+    pub k3s_images: Option<PathBuf>,
+    /// Whether images that k3s needs and no haul has are a warning and no error.
+    pub allow_missing_images: bool,
     /// `cluster.yaml`; without one a commented template goes onto the image.
     pub config: Option<PathBuf>,
+    /// Directory of the cluster's credentials; without one they lie beside the image.
+    pub credentials: Option<PathBuf>,
+    /// Whether the image is for agents alone: it gets no CA keys.
+    pub agents_only: bool,
     /// Architectures that are to boot, at least one.
     pub arches: Vec<Arch>,
     /// Boot packs to look at before those in the usual places.
@@ -39,6 +48,8 @@ pub struct Written {
     pub info: ImageInfo,
     /// The `cluster.yaml` on it.
     pub cluster: Cluster,
+    /// The credentials of its cluster; none without k3s.
+    pub credentials: Option<Kept>,
     /// Where its partitions lie.
     pub plan: Plan,
     /// Its GUIDs.

@@ -6,8 +6,8 @@
 //! 4. The partitions are written, the largest first, the table last.
 //! 5. The finished image is put in place, all at once.
 
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc as Shared;
 
@@ -19,15 +19,18 @@ use image_layout::paths::{config, haul};
 use super::boot_files::BootFiles;
 use super::error::ImageError;
 use super::ext4::{self, Ext4Error, Tree};
-use super::haul_tree::{json, lay_out, no_haul, set_modes};
+use super::fleet;
+use super::haul_tree::{is_secret, json, lay_out, no_haul, set_modes};
 use super::identity::{self, Seed};
 use super::inputs::Inputs;
 use super::output::Output;
+use super::place::refuse_inputs;
 use super::plan::{Plan, align};
 use super::request::{Request, Written};
 use super::space::{bytes_of, free_bytes, has_room};
 use super::staging::Staging;
-use super::{fat, gpt, readme};
+use super::{fat, gpt, k3s_data, missing_images, readme};
+use crate::credentials::{self, CredentialsError, Placed, Server};
 use crate::haul::Loaded;
 use crate::progress::Progress;
 
@@ -44,8 +47,16 @@ pub fn write(
     output: Output,
     progress: &dyn Progress,
 ) -> Result<Written, ImageError> {
-    refuse_to_overwrite_inputs(request, &output)?;
+    refuse_inputs(request, &[], &output)?;
     let mut inputs = Inputs::read(request, progress)?;
+    refuse_inputs(request, &inputs.manifests.sources, &output)?;
+    let mut placed = None;
+    if !inputs.k3s.is_empty() {
+        let mut found = credentials(request, &output)?;
+        inputs.warnings.append(&mut found.warnings);
+        inputs.credentials = Some(found.credentials.clone());
+        placed = Some(found);
+    }
     let (place, name) = output.staging_place();
     let full = |error: ImageError| match error {
         ImageError::NoSpace { .. } => error,
@@ -61,34 +72,36 @@ pub fn write(
         &place,
         request.hauls.iter().map(|path| bytes_of(path)).sum(),
     )?;
-    let (image, written) = assemble(request, &mut inputs, &staging, progress).map_err(full)?;
+    let (image, mut written) = assemble(request, &mut inputs, &staging, progress).map_err(full)?;
+    if let Some(placed) = placed {
+        // before the image: one whose credentials are lost is of no use
+        let beside = match &output {
+            Output::File(path) if !request.agents_only => Some(path.as_path()),
+            _ => None,
+        };
+        let server = Server::of(&inputs.cluster);
+        written.credentials = Some(placed.save(&inputs.cluster.name, server, beside)?);
+    }
     output.deliver(&image, progress)?;
     Ok(written)
 }
 
-/// A slip of the hand must not cost the haul: `--haul haul.tar.zst -o haul.tar.zst`.
-fn refuse_to_overwrite_inputs(request: &Request, output: &Output) -> Result<(), ImageError> {
-    let Output::File(path) = output else {
-        return Ok(());
+/// The credentials for the image, in the directory that was named or beside the image.
+fn credentials(request: &Request, output: &Output) -> Result<Placed, ImageError> {
+    let directory = match (&request.credentials, output) {
+        (Some(directory), _) => directory.clone(),
+        (None, Output::File(path)) => {
+            let own = credentials::beside(path);
+            if request.agents_only && !own.exists() {
+                return Err(CredentialsError::NoCluster(own).into());
+            }
+            own
+        }
+        (None, Output::Device(name) | Output::Stream { name, .. }) => {
+            return Err(CredentialsError::NoPlace(name.clone()).into());
+        }
     };
-    let file = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let Some(target) = file(path) else {
-        return Ok(());
-    };
-    let hauls =
-        crate::haul::files(&request.hauls).map_err(|error| ImageError::Haul(Box::new(error)))?;
-    let others = [&request.k3s, &request.boot_packs, &request.firmware];
-    let mut inputs = hauls
-        .iter()
-        .chain(others.into_iter().flatten())
-        .chain(&request.config);
-    match inputs.find(|input| file(input) == Some(target)) {
-        None => Ok(()),
-        Some(input) => Err(ImageError::Output {
-            path: path.clone(),
-            why: format!("it is one of the inputs ({})", input.display()),
-        }),
-    }
+    Ok(credentials::open(&directory)?)
 }
 
 /// Puts the image together in `staging`; gives its path there.
@@ -105,11 +118,22 @@ fn assemble(
         false => crate::haul::load(&request.hauls, &layout, progress)?,
     };
 
+    if let Some(path) = &request.config
+        && inputs.credentials.is_some()
+        && !inputs.agents_only
+    {
+        fleet::check_charts(path, &inputs.cluster.charts, &loaded.catalog)?;
+    }
+    progress.begin("unpacking k3s", None);
+    k3s_data::lay_out(&root, inputs)?;
+    progress.end("unpacked k3s");
+    missing_images::check(request, inputs, &loaded.catalog, &layout)?;
+
     let recorded = inputs.packs.iter().map(|pack| pack.manifest().timestamp);
     let built = identity::build_time(request.source_date_epoch, recorded.chain([loaded.newest]));
     let info = ImageInfo {
         format: FORMAT,
-        agents_only: false,
+        agents_only: inputs.agents_only,
         builder: env!("CARGO_PKG_VERSION").to_owned(),
         built,
         cluster: inputs.cluster.name.clone(),
@@ -123,7 +147,8 @@ fn assemble(
     };
     progress.begin("gathering k3s, modules and firmware", None);
     lay_out(&root, inputs, &info)?;
-    let tree = Tree::of(&root)?;
+    let mut tree = Tree::of(&root)?;
+    tree.keep_private(is_secret);
     set_modes(&root, &tree, inputs)?;
     progress.end("gathered k3s, modules and firmware");
 
@@ -144,6 +169,11 @@ fn assemble(
         .read(true)
         .write(true)
         .create_new(true)
+        // whoever may read an image with secrets owns the cluster
+        .mode(match inputs.credentials {
+            Some(_) => 0o600,
+            None => 0o666,
+        })
         .open(&image)
         .map_err(ImageError::io("making", &image))?;
     let scratch = staging.directory("scratch")?;
@@ -187,6 +217,7 @@ fn assemble(
         files: count(ArtifactKind::File),
         info,
         cluster: inputs.cluster.clone(),
+        credentials: None,
         plan,
         guids,
         warnings,
@@ -225,6 +256,12 @@ fn seed(
     }
     for (name, contents) in &inputs.firmware {
         seed.contents(name, contents);
+    }
+    for (name, contents) in &inputs.secrets() {
+        seed.contents(&format!("{}/{name}", haul::SECRETS), contents);
+    }
+    for (name, contents) in &inputs.manifests.files {
+        seed.contents(&format!("{}/{name}", haul::MANIFESTS), contents);
     }
     for argument in &request.append {
         seed.add("append", argument.as_bytes());

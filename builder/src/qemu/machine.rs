@@ -1,14 +1,13 @@
 //! A virtual machine as a value, and QEMU's command line for it.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use image_layout::Arch;
-use image_layout::cluster::Mac;
-use serde::{Deserialize, Serialize};
 
-use super::{Accelerator, Firmware};
+use super::arguments::{Arguments, joined, shell_word};
+use super::{Accelerator, Disk, Firmware, Network};
 
 /// A machine that QEMU can be.
 #[derive(Clone, Debug)]
@@ -32,6 +31,8 @@ pub struct Machine {
     /// Unix socket to which QEMU connects the status port. Someone must listen on it before QEMU
     /// starts, so that no line is lost.
     pub status_port: Option<PathBuf>,
+    /// Further virtio-serial ports, for tests: name, and Unix socket as above.
+    pub ports: Vec<(String, PathBuf)>,
     /// Unix socket to which QEMU connects its control protocol (QMP), as above.
     pub qmp: Option<PathBuf>,
     /// What its firmware says about it.
@@ -58,66 +59,6 @@ pub enum Boot {
         /// The kernel's command line.
         command_line: String,
     },
-}
-
-/// How a drive is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Bus {
-    /// A USB flash drive (bulk-only transport).
-    UsbStorage,
-    /// A USB drive that speaks UAS.
-    Uas,
-    /// An NVMe drive.
-    Nvme,
-    /// A virtio block device.
-    VirtioBlk,
-    /// A SCSI disk behind virtio-scsi.
-    VirtioScsi,
-    /// A SATA disk.
-    Ahci,
-    /// A card in an SD card reader. QEMU wants its size to be a power of two.
-    Sd,
-}
-
-/// A drive.
-#[derive(Clone, Debug)]
-pub struct Disk {
-    /// Its name towards QEMU: letters, digits and dashes.
-    pub id: String,
-    /// The raw image in it. The machine's writes go to a temporary file, never to the image.
-    pub image: PathBuf,
-    /// How it is attached.
-    pub bus: Bus,
-    /// Read at most so many bytes a second.
-    pub read_bytes_per_second: Option<u64>,
-    /// Size in bytes of a sector: 512 or 4096.
-    pub sector: u32,
-}
-
-impl Disk {
-    /// A drive with ordinary sectors and no limit.
-    pub fn new(id: &str, image: &Path, bus: Bus) -> Disk {
-        Disk {
-            id: id.to_owned(),
-            image: image.to_owned(),
-            bus,
-            read_bytes_per_second: None,
-            sector: 512,
-        }
-    }
-}
-
-/// A network card on a network of its own, on which QEMU is the DHCP server. There is no way out
-/// of it, as in the field: no gateway, no name server.
-#[derive(Clone, Debug, Default)]
-pub struct Network {
-    /// Local port that reaches the node's registry; 0 lets QEMU pick one.
-    pub registry_port: u16,
-    /// Address of the node, where it isn't the one QEMU's DHCP server hands out.
-    pub guest_address: Option<std::net::Ipv4Addr>,
-    /// The card's MAC address.
-    pub mac: Option<Mac>,
 }
 
 /// Where the serial console goes.
@@ -199,22 +140,36 @@ impl Machine {
             Some(network) => network.render(&mut arguments),
             None => arguments.pair("-nic", "none"),
         }
-        if let Some(socket) = &self.status_port {
-            arguments.pair("-device", "virtio-serial-pci");
-            arguments.pair("-chardev", joined("socket,id=status,path=", socket, ""));
-            arguments.pair(
-                "-device",
-                format!(
-                    "virtserialport,chardev=status,name={}",
-                    image_layout::paths::node::STATUS_PORT
-                ),
-            );
-        }
+        self.serial_ports(&mut arguments);
         if let Some(socket) = &self.qmp {
             arguments.pair("-chardev", joined("socket,id=qmp,path=", socket, ""));
             arguments.pair("-mon", "chardev=qmp,mode=control");
         }
         arguments.0
+    }
+
+    fn serial_ports(&self, arguments: &mut Arguments) {
+        let status = self
+            .status_port
+            .iter()
+            .map(|socket| (image_layout::paths::node::STATUS_PORT, socket));
+        let further = self
+            .ports
+            .iter()
+            .map(|(name, socket)| (name.as_str(), socket));
+        for (number, (name, socket)) in status.chain(further).enumerate() {
+            if number == 0 {
+                arguments.pair("-device", "virtio-serial-pci");
+            }
+            arguments.pair(
+                "-chardev",
+                joined(&format!("socket,id=port{number},path="), socket, ""),
+            );
+            arguments.pair(
+                "-device",
+                format!("virtserialport,chardev=port{number},name={name}"),
+            );
+        }
     }
 
     fn board(&self, arguments: &mut Arguments) {
@@ -262,116 +217,14 @@ impl Machine {
     }
 }
 
-impl Disk {
-    fn render(&self, arguments: &mut Arguments) {
-        let id = &self.id;
-        let limit = self
-            .read_bytes_per_second
-            .map_or_else(String::new, |bytes| format!(",throttling.bps-read={bytes}"));
-        arguments.pair(
-            "-drive",
-            joined(
-                &format!("if=none,id={id},format=raw,snapshot=on{limit},file="),
-                &self.image,
-                "",
-            ),
-        );
-        let sector = match self.sector {
-            512 => String::new(),
-            other => format!(",logical_block_size={other},physical_block_size={other}"),
-        };
-        let (controller, device) = match self.bus {
-            Bus::UsbStorage => (None, "usb-storage,bus=usb.0,removable=on".to_owned()),
-            Bus::Uas => (
-                Some(format!("usb-uas,bus=usb.0,id={id}-bus")),
-                format!("scsi-hd,bus={id}-bus.0"),
-            ),
-            Bus::Nvme => (None, format!("nvme,serial={id}")),
-            Bus::VirtioBlk => (None, "virtio-blk-pci".to_owned()),
-            Bus::VirtioScsi => (
-                Some(format!("virtio-scsi-pci,id={id}-bus")),
-                format!("scsi-hd,bus={id}-bus.0"),
-            ),
-            Bus::Ahci => (
-                Some(format!("ahci,id={id}-bus")),
-                format!("ide-hd,bus={id}-bus.0"),
-            ),
-            Bus::Sd => (Some("sdhci-pci".to_owned()), "sd-card".to_owned()),
-        };
-        if let Some(controller) = controller {
-            arguments.pair("-device", controller);
-        }
-        arguments.pair(
-            "-device",
-            format!("{device},drive={id},id={id}-device{sector}"),
-        );
-    }
-}
-
-impl Network {
-    fn render(&self, arguments: &mut Arguments) {
-        // QEMU would otherwise announce a default route by IPv6 that leads nowhere.
-        let guest = self
-            .guest_address
-            .map_or_else(String::new, |address| address.to_string());
-        arguments.pair(
-            "-netdev",
-            format!(
-                "user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{}-{guest}:5000",
-                self.registry_port
-            ),
-        );
-        let mac = self
-            .mac
-            .map_or_else(String::new, |mac| format!(",mac={mac}"));
-        // Without the boot ROM firmware does not spend minutes on network boot.
-        arguments.pair(
-            "-device",
-            format!("virtio-net-pci,netdev=net,id=card,romfile={mac}"),
-        );
-    }
-}
-
-#[derive(Default)]
-struct Arguments(Vec<OsString>);
-
-impl Arguments {
-    fn flag(&mut self, name: &str) {
-        self.0.push(name.into());
-    }
-
-    fn pair(&mut self, name: &str, value: impl AsRef<OsStr>) {
-        self.0.push(name.into());
-        self.0.push(value.as_ref().to_owned());
-    }
-}
-
-/// `before`, a path with its commas doubled as QEMU's option syntax wants it, `after`.
-fn joined(before: &str, path: &Path, after: &str) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut bytes = before.as_bytes().to_vec();
-    for byte in path.as_os_str().as_bytes() {
-        bytes.push(*byte);
-        if *byte == b',' {
-            bytes.push(b',');
-        }
-    }
-    bytes.extend_from_slice(after.as_bytes());
-    OsString::from_vec(bytes)
-}
-
-fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use image_layout::cluster::Mac;
+
     use super::*;
+    use crate::qemu::{Bus, Cable, Forward, UserNetwork};
 
     fn machine(arch: Arch) -> Machine {
         Machine {
@@ -387,6 +240,7 @@ mod tests {
             network: None,
             serial: Serial::File("/tmp/console.log".into()),
             status_port: None,
+            ports: Vec::new(),
             qmp: None,
             identity: Identity::default(),
             clock: None,
@@ -417,20 +271,67 @@ mod tests {
     #[test]
     fn the_network_has_no_way_out_and_forwards_the_registry() {
         let mut machine = machine(Arch::X86_64);
+        let forwards = vec![
+            Forward {
+                local: 5001,
+                address: None,
+                port: 5000,
+            },
+            Forward {
+                local: 0,
+                address: Some(std::net::Ipv4Addr::new(10, 0, 2, 21)),
+                port: 6443,
+            },
+        ];
         machine.network = Some(Network {
-            registry_port: 5001,
+            cable: Cable::Own(UserNetwork { forwards }),
             mac: Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
-            ..Network::default()
         });
         let line = machine.command_line();
         assert!(
             line.contains(
-                "-netdev user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:5001-:5000 \
+                "-netdev user,id=net,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:5001-:5000,\
+                 hostfwd=tcp:127.0.0.1:0-10.0.2.21:6443 \
                  -device virtio-net-pci,netdev=net,id=card,romfile=,mac=52:54:00:12:34:56"
             ),
             "{line}"
         );
         assert!(!line.contains("-nic"), "{line}");
+    }
+
+    #[test]
+    fn a_cable_to_another_machine_is_a_pair_of_sockets() {
+        let mut machine = machine(Arch::X86_64);
+        machine.network = Some(Network {
+            cable: Cable::Datagrams {
+                local: "/tmp/a,b".into(),
+                remote: "/tmp/switch".into(),
+            },
+            mac: None,
+        });
+        let line = machine.command_line();
+        assert!(
+            line.contains(
+                "-netdev dgram,id=net,local.type=unix,local.path=/tmp/a,,b,\
+                 remote.type=unix,remote.path=/tmp/switch -device virtio-net-pci,"
+            ),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_drive_that_keeps_is_no_snapshot_and_has_its_serial_number_on_every_bus() {
+        for bus in [Bus::VirtioBlk, Bus::Nvme, Bus::Ahci, Bus::VirtioScsi] {
+            let mut machine = machine(Arch::X86_64);
+            machine.disks.push(Disk {
+                keeps: true,
+                serial: Some("STATE-1".to_owned()),
+                ..Disk::new("state", Path::new("/tmp/state.img"), bus)
+            });
+            let line = machine.command_line();
+            assert_eq!(line.matches("snapshot=on").count(), 1, "{line}");
+            assert_eq!(line.matches("serial=STATE-1").count(), 1, "{line}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod launcher;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

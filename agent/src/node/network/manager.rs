@@ -6,13 +6,13 @@
 //! are the same thing.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use image_layout::cluster::Mac;
 use image_layout::limits;
 use image_layout::status::{MissingFirmware, Stage, Status};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::dhcp::{self, Command, Event, Lease};
@@ -42,6 +42,15 @@ impl Default for Patience {
             answer: Duration::from_secs(30),
         }
     }
+}
+
+/// What the rest of the node needs to know of its network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::node) struct Reach {
+    /// The node's own address and the name of the interface that has it.
+    pub(in crate::node) own: Option<(Ipv4Addr, String)>,
+    /// Whether that interface has a cable with somebody at its other end.
+    pub(in crate::node) up: bool,
 }
 
 /// How long cards take to agree on a speed with the switch.
@@ -93,17 +102,20 @@ pub(super) struct Manager<'a> {
     pub(super) probed: Option<u32>,
     /// Notices that were given.
     said: Vec<String>,
+    published: watch::Sender<Reach>,
     pub(super) retry_at: Option<Instant>,
 }
 
 /// The stage *network* and all that follows: returns only where the kernel can't be talked to.
-/// A network that can't be had is no error but a failed stage; it is tried on.
+/// A network that can't be had is no error but a failed stage; it is tried on. `published` always
+/// holds how the node is reached.
 pub(in crate::node) async fn run(
     plan: &Plan,
     place: &Place,
     patience: Patience,
     netlink: Netlink,
     mut changes: Changes,
+    published: watch::Sender<Reach>,
     reports: &mut Reports,
 ) -> Result<std::convert::Infallible, NetlinkError> {
     reports.begin(Stage::Network);
@@ -128,6 +140,7 @@ pub(in crate::node) async fn run(
         ended: None,
         probed: None,
         said: Vec::new(),
+        published,
         retry_at: None,
     };
     loop {
@@ -170,6 +183,7 @@ impl Manager<'_> {
         self.write_files(&uses);
         let addresses = self.netlink.addresses().await?;
         self.report(&addresses);
+        self.publish(&uses);
         self.end(&uses).await
     }
 
@@ -378,6 +392,18 @@ impl Manager<'_> {
         if let Err(error) = etc::write_network(&self.place.root, name, own, &resolv_conf) {
             self.say(error.to_string());
         }
+    }
+
+    fn publish(&self, uses: &[Use]) {
+        let reach = uses.first().map_or_else(Reach::default, |one| Reach {
+            own: Some((one.address.address, one.card.name.clone())),
+            up: one.card.carrier,
+        });
+        self.published.send_if_modified(|known| {
+            let new = *known != reach;
+            *known = reach;
+            new
+        });
     }
 
     /// Tells PID 1 the cards and their addresses.

@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use super::netlink::Netlink;
-use super::{Patience, Plan};
+use super::{Patience, Plan, Reach};
 use crate::node::Place;
 use crate::node::status::Reports;
 use crate::report::{PACKET_BYTES, Report, Sender};
@@ -108,6 +108,7 @@ struct Running {
     channel: tokio::io::unix::AsyncFd<OwnedFd>,
     node: NodeStatus,
     notices: Vec<String>,
+    reach: tokio::sync::watch::Receiver<Reach>,
     _task: AbortOnDrop,
 }
 
@@ -129,10 +130,20 @@ impl Running {
             None,
         )
         .unwrap();
+        let (published, reach) = tokio::sync::watch::channel(Reach::default());
         let task = tokio::spawn(async move {
             let (netlink, changes) = Netlink::connect().unwrap();
             let mut reports = Reports::new(Sender::over(child));
-            let ended = super::run(&plan, &place, patience, netlink, changes, &mut reports).await;
+            let ended = super::run(
+                &plan,
+                &place,
+                patience,
+                netlink,
+                changes,
+                published,
+                &mut reports,
+            )
+            .await;
             panic!("the network ended: {ended:?}");
         });
         Running {
@@ -140,6 +151,7 @@ impl Running {
             channel: unsafe { tokio::io::unix::AsyncFd::register(parent) }.unwrap(),
             node: NodeStatus::default(),
             notices: vec![],
+            reach,
             _task: AbortOnDrop(task),
         }
     }

@@ -1,26 +1,29 @@
 //! PID 1's loop: one poll(2) over everything that can happen, in one thread.
 
+mod down;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, WaitOptions, wait, waitid};
+use rustix::process::{WaitOptions, wait};
 
 use super::boot::Boot;
-use super::children::{Children, Door, Event};
+use super::children::{Children, Door, Event, NODE};
 use super::clock::{Uptime, earlier};
 use super::helper::{Helpers, Outcome, Task};
+use super::k3s::{self, K3s};
 use super::kmsg::{KmsgReader, Level};
 use super::loader::Loader;
 use super::power::{Buttons, Power};
 use super::reporter::Reporter;
-use super::shutdown::{KILLED, LAST_WORDS, Shutdown, Step};
+use super::shutdown::Shutdown;
 use super::uevent::{Uevent, UeventSocket};
+use crate::report::Word;
 
 /// Wakes up at least this often, should a deadline have been forgotten: PID 1 never sleeps for ever.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -37,6 +40,9 @@ enum Source {
     LoaderInput,
     Helper(i32),
     Child(Door),
+    K3s(k3s::Door),
+    /// A control group became empty, or another number of its processes is left.
+    Group,
     Button(String),
     Port,
     Console,
@@ -49,6 +55,8 @@ pub(super) struct Machine {
     pub(super) reporter: Reporter,
     /// Its supervised children.
     pub(super) children: Children,
+    /// k3s, which is one of its own kind.
+    pub(super) k3s: K3s,
     /// Its short-lived ones.
     pub(super) helpers: Helpers,
     /// The one that loads drivers.
@@ -80,6 +88,7 @@ impl Machine {
         Ok(Machine {
             reporter,
             children: Children::default(),
+            k3s: K3s::default(),
             helpers: Helpers::default(),
             loader: Loader::default(),
             signals,
@@ -106,6 +115,7 @@ impl Machine {
         let deadline = [
             boot,
             self.children.deadline(),
+            self.k3s.deadline(),
             self.helpers.deadline(),
             self.loader.deadline(),
             self.reporter.port.deadline(),
@@ -145,9 +155,17 @@ impl Machine {
             sources.push(Source::Helper(pid));
             fds.push(PollFd::new(output, read));
         }
-        for (door, fd) in self.children.doors() {
+        for (door, fd, flags) in self.children.doors() {
             sources.push(Source::Child(door));
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+        }
+        for (door, fd) in self.k3s.doors() {
+            sources.push(Source::K3s(door));
             fds.push(PollFd::from_borrowed_fd(fd, read));
+        }
+        for watch in self.down.iter().flat_map(|down| &down.watches) {
+            sources.push(Source::Group);
+            fds.push(PollFd::new(watch.file(), PollFlags::PRI));
         }
         for (name, file) in self.buttons.files() {
             sources.push(Source::Button(name.clone()));
@@ -191,9 +209,12 @@ impl Machine {
             Source::LoaderInput => self.loader.flush(),
             Source::Helper(pid) => self.helpers.readable(pid),
             Source::Child(door) => {
-                let events = self.children.readable(door);
+                let events = self.children.ready(door);
                 self.child_events(events, boot);
             }
+            Source::K3s(door) => self.k3s.ready(door),
+            // looked at when something is due
+            Source::Group => {}
             Source::Button(name) => {
                 if self.buttons.pressed(&name) {
                     self.reporter.say("the power button was pressed");
@@ -245,7 +266,7 @@ impl Machine {
                 self.helper_done(&task, outcome, boot);
             } else if let Some(events) = self.children.reaped(pid, status) {
                 self.child_events(events, boot);
-            } else {
+            } else if !self.k3s.reaped(pid, status, Uptime::now()) {
                 // what it said last counts
                 let is_loader = self.loader.output().is_some();
                 if is_loader {
@@ -342,6 +363,8 @@ impl Machine {
         }
         let events = self.children.tick(now);
         self.child_events(events, boot);
+        self.k3s.tick(now);
+        self.k3s_news(now);
         if self.down.is_some() {
             self.down_tick(now);
         } else {
@@ -349,112 +372,14 @@ impl Machine {
         }
     }
 
-    /// Begins to go down. Asked again in a hurry by a person at the keyboard, goes down at once;
-    /// other repetitions (a bouncing button, a second `poweroff`) change nothing.
-    pub(super) fn go_down(&mut self, power: Power, by_keyboard: bool) {
-        let now = Uptime::now();
-        if let Some(down) = &self.down {
-            if by_keyboard && down.is_impatient(now) {
-                let power = down.power;
-                self.reporter.down(power.name());
-                self.switch_off(power);
-            }
-            return;
+    /// Tells people and the node process what is new about k3s.
+    fn k3s_news(&mut self, now: Uptime) {
+        for notice in self.k3s.notices() {
+            self.reporter.notice(&notice);
         }
-        self.reporter
-            .say(&format!("{}: stopping the node's processes", power.name()));
-        self.children.stop();
-        self.loader.stop();
-        self.down = Some(Shutdown::new(power, now));
-        self.down_tick(now);
-    }
-
-    fn down_tick(&mut self, now: Uptime) {
-        let Some(down) = &mut self.down else {
-            return;
-        };
-        let over = down.deadline.is_some_and(|at| at <= now);
-        let gone = self.children.are_gone();
-        match down.step {
-            Step::Asked | Step::Killed if gone => self.end_everything(),
-            Step::Asked if over => {
-                down.enter(Step::Killed, Some(KILLED));
-                let names = self.children.names().join(", ");
-                self.reporter
-                    .say(&format!("killing what did not stop: {names}"));
-                self.children.kill();
-            }
-            Step::Killed if over => self.end_everything(),
-            Step::Emptying if over || self.is_alone => self.unmount(),
-            Step::LastWords if over || self.reporter.port.is_empty() => {
-                let power = down.power;
-                self.switch_off(power);
-            }
-            _ => {}
-        }
-    }
-
-    /// Ends every other process. What still runs holds mounts busy, so they are waited for.
-    fn end_everything(&mut self) {
-        // -1 is everybody but PID 1 and the kernel's own
-        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-        // with no process left no SIGCHLD comes any more
-        self.is_alone = matches!(
-            waitid(
-                WaitId::All,
-                WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT
-            ),
-            Err(Errno::CHILD)
-        );
-        if let Some(down) = &mut self.down {
-            down.enter(Step::Emptying, Some(KILLED));
-        }
-    }
-
-    fn unmount(&mut self) {
-        self.reporter.say("unmounting");
-        if let Some(down) = &mut self.down {
-            down.enter(Step::Unmounting, None);
-        }
-        self.helpers.start(Task::UnmountAll);
-    }
-
-    fn down_helper(&mut self, task: &Task, outcome: Outcome) {
-        let Some(down) = &mut self.down else {
-            return;
-        };
-        match (task, down.step) {
-            (Task::UnmountAll, Step::Unmounting) => {
-                down.enter(Step::Syncing, None);
-                match outcome {
-                    Ok(busy) if busy.is_empty() => {}
-                    Ok(busy) => self.reporter.say(&format!("stayed busy: {busy}")),
-                    Err(why) => self.reporter.say(&format!("{task}: {why}")),
-                }
-                self.helpers.start(Task::Sync);
-            }
-            (Task::Sync, Step::Syncing) => {
-                if let Err(why) = outcome {
-                    self.reporter.say(&format!("{task}: {why}"));
-                }
-                let down_power = down.power;
-                down.enter(Step::LastWords, Some(LAST_WORDS));
-                self.reporter.down(down_power.name());
-            }
-            _ => {}
-        }
-    }
-
-    /// The end. If the kernel refuses, the machine stays as it is and says so.
-    pub(super) fn switch_off(&mut self, power: Power) {
-        self.reporter.consoles.flush();
-        let error = power.now();
-        self.reporter.say(&format!(
-            "{} was refused: {error}. The machine can be switched off by hand now.",
-            power.name()
-        ));
-        if let Some(down) = &mut self.down {
-            down.enter(Step::Syncing, None);
+        if let Some(state) = self.k3s.news(now) {
+            self.reporter.set_k3s_ends(state.ends);
+            self.children.tell(&NODE, &Word::K3s(state));
         }
     }
 }

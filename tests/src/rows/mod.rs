@@ -1,19 +1,22 @@
 //! The rows of `rows/*.yaml`: boot tests as data.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use builder::qemu::Bus;
-
 use image_layout::Arch;
-use image_layout::cluster::Mac;
-use image_layout::status::{Outcome, Stage};
 use serde::Deserialize;
 
-use crate::images::{Config, Edits, Recipe};
-use crate::qemu::Cable;
+use crate::images::{Config, Edits, K3s, Recipe};
+
+mod hardware;
+mod step;
+
+pub use hardware::{Card, Hardware, StateDisk, Stick};
+pub use step::{Answers, ClusterIs, Expected, Kubectl, Step};
 
 /// One boot test.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,9 +47,15 @@ pub struct Row {
     /// File name of that text on the stick.
     #[serde(default = "cluster_yaml")]
     pub config_name: String,
-    /// The machine.
+    /// The k3s file on the image.
+    #[serde(default)]
+    pub k3s: K3s,
+    /// The machine, which is switched on before the first step.
     #[serde(default)]
     pub machine: Hardware,
+    /// Several machines instead, by name, on one private network. A step `start` switches each on.
+    #[serde(default)]
+    pub machines: BTreeMap<String, Hardware>,
     /// What is done and must hold, one after the other.
     #[serde(with = "serde_yaml::with::singleton_map_recursive")]
     pub steps: Vec<Step>,
@@ -67,141 +76,6 @@ pub enum Start {
     /// QEMU, with kernel and initramfs of an image for the machine's architecture, and the GUIDs
     /// of this one, which is for another.
     DirectForeign,
-}
-
-/// What differs from an ordinary machine.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Hardware {
-    /// Memory in MiB; default 1024.
-    pub memory: Option<u32>,
-    /// Processors; default 1.
-    pub cpus: Option<u16>,
-    /// Network card: in, out (cable pulled) or none.
-    pub network: Card,
-    /// Address of the node, where DHCP doesn't give it.
-    pub address: Option<std::net::Ipv4Addr>,
-    /// MAC address of the card.
-    pub mac: Option<Mac>,
-    /// Serial number of the system.
-    pub serial: Option<String>,
-    /// UUID of the system.
-    pub uuid: Option<uuid::Uuid>,
-    /// Clock at power-on, `1970-01-01T00:00:00`.
-    pub clock: Option<String>,
-    /// Whether the stick is in at power-on.
-    pub stick: Stick,
-    /// Bytes by which the drive is larger than the image.
-    pub grow: u64,
-    /// Bytes a second that the drive gives.
-    pub read_bytes_per_second: Option<u64>,
-    /// Bytes of the drive's sectors; default 512.
-    pub sector: Option<u32>,
-    /// A second drive with the same contents, on USB.
-    pub second_stick: bool,
-    /// Added to the kernel's command line; for direct starts.
-    pub kernel_arguments: String,
-}
-
-/// The network card.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Card {
-    /// With a cable.
-    #[default]
-    In,
-    /// Without a cable.
-    Out,
-    /// No card at all.
-    None,
-}
-
-/// The stick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stick {
-    /// In from power-on.
-    #[default]
-    In,
-    /// Comes by a step `plug`.
-    Later,
-}
-
-/// One thing that is done or must hold.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(
-    rename_all = "kebab-case",
-    rename_all_fields = "kebab-case",
-    deny_unknown_fields
-)]
-pub enum Step {
-    /// A stage ends, or has ended, like this.
-    Stage(Expected),
-    /// A notice with this text comes.
-    Notice(String),
-    /// skopeo copies every tag of the hauls, by tag and by digest, with the right digests.
-    PullAll,
-    /// skopeo copies one image, by tag and by digest: `library/hello:1`.
-    Pull(String),
-    /// Every file and chart of the hauls comes back under `/files/` with its digest.
-    FetchAll,
-    /// `helm pull` gets every chart of the hauls.
-    HelmPullAll,
-    /// `/status` has these values at these JSON pointers.
-    Status(std::collections::BTreeMap<String, serde_json::Value>),
-    /// A path answers like this.
-    Answers(Answers),
-    /// Nothing was written to the stick, and the tmpfs that is `/` holds at most so many bytes.
-    Untouched {
-        /// The bound.
-        root_bytes: u64,
-    },
-    /// A request for a blob that wasn't read yet fails, without the registry ending.
-    BlobsFail,
-    /// Puts the cable in or pulls it.
-    Cable(Cable),
-    /// Plugs the stick in.
-    Plug,
-    /// Pulls the stick.
-    Unplug,
-    /// Presses the power button; the machine says so and powers itself off.
-    PowerButton,
-    /// Presses Ctrl-Alt-Del; the machine says so and reboots.
-    CtrlAltDel,
-}
-
-/// An answer of the node's HTTP server.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Answers {
-    /// The path asked for.
-    pub path: String,
-    /// The status code.
-    #[serde(default = "ok")]
-    pub status: u16,
-    /// Text in the body.
-    #[serde(default)]
-    pub contains: String,
-}
-
-/// How a stage must end.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Expected {
-    /// The stage.
-    pub name: Stage,
-    /// Its outcome.
-    #[serde(default = "done")]
-    pub outcome: Outcome,
-    /// Text in what it did.
-    #[serde(default)]
-    pub detail: String,
-    /// Text in what went wrong.
-    #[serde(default)]
-    pub problem: String,
-    /// Text in how to mend it.
-    #[serde(default)]
-    pub mend: String,
 }
 
 fn usb_storage() -> Bus {
@@ -226,28 +100,22 @@ fn default_bound() -> u64 {
     300
 }
 
-fn ok() -> u16 {
-    200
-}
-
-fn done() -> Outcome {
-    Outcome::Done
-}
-
 impl Row {
-    /// What is on its image.
-    pub fn recipe(&self) -> Recipe {
+    /// What is on the image that a machine boots.
+    pub fn recipe(&self, machine: &Hardware) -> Recipe {
         Recipe {
             arches: match self.image_arches.as_slice() {
                 [] => vec![self.arch],
                 some => some.to_vec(),
             },
             hauls: self.hauls.clone(),
+            k3s: machine.k3s.unwrap_or(self.k3s),
+            credentials: machine.credentials,
         }
     }
 
-    /// What is changed on its stick.
-    pub fn edits(&self) -> Edits {
+    /// What is changed on a machine's stick.
+    pub fn edits(&self, machine: &Hardware) -> Edits {
         Edits {
             config: match self.config.as_str() {
                 "as-built" => Config::AsBuilt,
@@ -257,7 +125,7 @@ impl Row {
                     text: text.to_owned(),
                 },
             },
-            grow: self.machine.grow,
+            grow: machine.grow,
             power_of_two: self.bus == Bus::Sd,
         }
     }
@@ -298,7 +166,10 @@ pub fn load(directory: &Path) -> Result<Vec<Row>> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use image_layout::status::Outcome;
+
     use super::*;
+    use crate::qemu::Cable;
 
     fn rows() -> Vec<Row> {
         load(&crate::results::repository().join("tests/rows")).unwrap()
@@ -316,9 +187,26 @@ mod tests {
         for row in &rows {
             assert!(!row.steps.is_empty(), "{} checks nothing", row.name);
             for haul in &row.hauls {
-                if haul != crate::served::FILLER {
+                if haul != crate::served::FILLER && haul != crate::cluster_haul::NAME {
                     crate::fixtures::load(haul).unwrap();
                 }
+            }
+            names_only_its_machines(row, &row.steps);
+        }
+    }
+
+    fn names_only_its_machines(row: &Row, steps: &[Step]) {
+        let known = |name: &String| {
+            assert!(row.machines.contains_key(name), "{}: {name}", row.name);
+        };
+        for step in steps {
+            match step {
+                Step::Start(name) => known(name),
+                Step::On(by_name) => by_name.iter().for_each(|(name, steps)| {
+                    known(name);
+                    names_only_its_machines(row, steps);
+                }),
+                _ => {}
             }
         }
     }
@@ -343,7 +231,7 @@ mod tests {
         .unwrap();
         let row = rows.first().unwrap();
         assert_eq!(row.bus, Bus::UsbStorage);
-        assert_eq!(row.edits(), Edits::default());
+        assert_eq!(row.edits(&row.machine), Edits::default());
         assert!(matches!(row.steps[0], Step::PullAll));
         assert!(matches!(&row.steps[1], Step::Stage(e) if e.outcome == Outcome::Done));
         assert!(matches!(row.steps[2], Step::Cable(Cable::Out)));

@@ -1,0 +1,518 @@
+//! The course of events: from PID 1's word to a Ready node, and on for as long as the machine runs.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image_layout::cluster::{Cluster, Role};
+use image_layout::image::K3sInfo;
+use image_layout::paths::{self, haul, secrets};
+use image_layout::status::{ClusterPhase, ClusterStatus, Stage};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::carried;
+use super::files::{Facts, LaidDown};
+use super::machine::Machine;
+use super::ready::{self, Look};
+use super::screens::{self, Failure};
+use super::server::{self, SECRET_BYTES, Server};
+use super::standing::{Act, Own, Patience, Standing};
+use crate::node::identity::Identity;
+use crate::node::network::Reach;
+use crate::node::state::Prepared;
+use crate::node::status::Reports;
+use crate::node::words::Words;
+use crate::node::{Place, read_bounded};
+use crate::report::{K3sState, Order};
+
+/// Bytes of k3s's log that are looked at for its last lines.
+const LOG_BYTES: u64 = 4 << 10;
+
+/// How often what is done.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::node) struct Pace {
+    /// Between two lines of progress.
+    progress: Duration,
+    /// Before what failed is tried again.
+    again: Duration,
+    /// Between two looks at the Node, at first and at most.
+    look: (Duration, Duration),
+    /// Waiting for the server.
+    server: server::Pace,
+    patience: Patience,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            progress: Duration::from_secs(10),
+            again: Duration::from_secs(30),
+            look: (Duration::from_secs(1), Duration::from_secs(10)),
+            server: server::Pace::default(),
+            patience: Patience::default(),
+        }
+    }
+}
+
+impl Pace {
+    /// Everything so much faster.
+    #[cfg(test)]
+    pub(super) fn faster(self, by: u32) -> Pace {
+        Pace {
+            progress: self.progress / by,
+            again: self.again / by,
+            look: (self.look.0 / by, self.look.1 / by),
+            server: server::Pace {
+                retry: self.server.retry / by,
+                progress: self.server.progress / by,
+                notice: self.server.notice / by,
+            },
+            patience: Patience {
+                not_ready: self.patience.not_ready / by,
+                unknown_again: self.patience.unknown_again / by,
+                unknown: self.patience.unknown / by,
+                silent: self.patience.silent / by,
+                traces: self.patience.traces / by,
+            },
+        }
+    }
+}
+
+/// The stages *state* and *cluster* of one node.
+#[derive(Debug)]
+pub(in crate::node) struct Stages {
+    /// Where things are.
+    pub(in crate::node) place: Place,
+    /// Who the machine is.
+    pub(in crate::node) identity: Identity,
+    /// To PID 1.
+    pub(in crate::node) reports: Reports,
+    /// From PID 1.
+    pub(in crate::node) words: Words,
+    /// From the network manager.
+    pub(in crate::node) network: watch::Receiver<Reach>,
+    /// What is done to the machine.
+    pub(in crate::node) machine: Arc<dyn Machine>,
+    /// How fast.
+    pub(in crate::node) pace: Pace,
+}
+
+/// A node that runs k3s.
+struct Node {
+    stages: Stages,
+    name: String,
+    role: Role,
+    cluster: Cluster,
+    k3s: K3sInfo,
+    status: ClusterStatus,
+}
+
+impl Stages {
+    /// Waits for PID 1's word, then does both stages, then watches. Never returns.
+    pub(in crate::node) async fn run(mut self) -> Infallible {
+        // without PID 1 there is no machine, and no word
+        if self.words.go.wait_for(|go| *go).await.is_err() {
+            return std::future::pending().await;
+        }
+        match self.what_to_do() {
+            Task::Nothing(why) => {
+                for stage in [Stage::State, Stage::Cluster] {
+                    self.reports.begin(stage);
+                    self.reports.skipped(stage, why.clone());
+                }
+            }
+            Task::Impossible(failure) => {
+                self.reports.begin(Stage::State);
+                self.reports.skipped(Stage::State, failure.detail.clone());
+                self.reports.begin(Stage::Cluster);
+                let Failure { detail, problem } = failure;
+                self.reports.failed(Stage::Cluster, detail, problem);
+            }
+            Task::Run { cluster, k3s } => {
+                let (role, plan) = (self.identity.role, &self.identity.plan);
+                let status = ClusterStatus {
+                    k3s: k3s.version.clone().unwrap_or_default(),
+                    in_place: k3s.data.is_some(),
+                    ..ClusterStatus::default()
+                };
+                let node = Node {
+                    name: node_name(&cluster, &plan.host_name),
+                    role,
+                    cluster: *cluster,
+                    k3s: *k3s,
+                    status,
+                    stages: self,
+                };
+                return node.run().await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn what_to_do(&self) -> Task {
+        let Some(cluster) = &self.identity.cluster else {
+            return Task::Nothing("it is not known which node this machine is".to_owned());
+        };
+        if self.identity.role == Role::Registry {
+            return Task::Nothing("this machine is a registry".to_owned());
+        }
+        match carried::k3s(&self.place.image_json) {
+            Err(failure) => Task::Impossible(failure),
+            Ok(None) => Task::Nothing("the stick carries no k3s".to_owned()),
+            Ok(Some(k3s)) => Task::Run {
+                cluster: Box::new(cluster.clone()),
+                k3s: Box::new(k3s),
+            },
+        }
+    }
+}
+
+enum Task {
+    Nothing(String),
+    Impossible(Failure),
+    Run {
+        cluster: Box<Cluster>,
+        k3s: Box<K3sInfo>,
+    },
+}
+
+/// The name that k3s registers: `node-name` of the user's goes before the machine's.
+fn node_name(cluster: &Cluster, host_name: &str) -> String {
+    let own = cluster.k3s.get("node-name").and_then(|name| name.as_str());
+    own.unwrap_or(host_name).to_owned()
+}
+
+/// Where k3s keeps its data.
+fn data_dir(cluster: &Cluster) -> PathBuf {
+    let own = cluster.k3s.get("data-dir").and_then(|dir| dir.as_str());
+    PathBuf::from(own.unwrap_or(paths::node::K3S_DATA))
+}
+
+impl Node {
+    async fn run(mut self) -> Infallible {
+        self.state().await;
+        self.stages.reports.begin(Stage::Cluster);
+        self.phase(ClusterPhase::Preparing);
+        let k3s = self.stages.words.k3s.borrow().clone();
+        // an earlier run of this process started it, with everything it needs
+        let data_dir = match k3s.running {
+            true => {
+                self.server_url();
+                data_dir(&self.cluster)
+            }
+            false => self.lay_down().await,
+        };
+        self.stages.reports.order(Order::Run(self.role));
+        self.watch(&data_dir).await
+    }
+
+    fn phase(&mut self, phase: ClusterPhase) {
+        self.status.phase = phase;
+        self.stages.reports.cluster(self.status.clone());
+    }
+
+    /// The stage *state*. Without a place for k3s's data there is no k3s; it is tried on.
+    async fn state(&mut self) {
+        let reports = self.stages.reports.clone();
+        reports.begin(Stage::State);
+        loop {
+            let (machine, place) = (self.stages.machine.clone(), self.stages.place.clone());
+            let (state, sender) = (self.cluster.state.clone(), reports.clone());
+            let prepared = blocking(move || machine.prepare(&place, &state, &sender)).await;
+            match prepared {
+                Ok(Prepared {
+                    status,
+                    detail,
+                    notices,
+                }) => {
+                    for notice in notices {
+                        reports.notice(notice);
+                    }
+                    reports.state(status);
+                    reports.done(Stage::State, detail);
+                    return;
+                }
+                Err(Failure { detail, problem }) => {
+                    reports.failed(Stage::State, detail, problem.clone());
+                    let detail = "there is no place for k3s's data".to_owned();
+                    reports.failed(Stage::Cluster, detail, problem);
+                }
+            }
+            sleep(self.stages.pace.again).await;
+        }
+    }
+
+    /// For agents, the URL of their server.
+    fn server_url(&mut self) -> Option<Result<String, Failure>> {
+        if self.role != Role::Agent {
+            return None;
+        }
+        let url = self.stages.machine.server(&self.cluster);
+        if let Ok(url) = &url {
+            self.status.server.clone_from(url);
+        }
+        Some(url)
+    }
+
+    /// Everything up to the moment at which k3s can be started. Gives its data directory.
+    async fn lay_down(&mut self) -> PathBuf {
+        self.own_address().await;
+        loop {
+            let failure = match self.attempt().await {
+                Ok(laid_down) => {
+                    for notice in laid_down.notices {
+                        self.stages.reports.notice(notice);
+                    }
+                    self.status.in_place = laid_down.in_place;
+                    return laid_down.data_dir;
+                }
+                Err(failure) => failure,
+            };
+            let Failure { detail, problem } = failure;
+            self.stages.reports.failed(Stage::Cluster, detail, problem);
+            sleep(self.stages.pace.again).await;
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<LaidDown, Failure> {
+        let server = self.server_url().transpose()?;
+        if let Some(url) = &server {
+            let read = |name: &str| {
+                let path = self.stages.place.haul.join(haul::SECRETS).join(name);
+                read_bounded(&path, SECRET_BYTES)
+                    .map_err(|error| screens::no_secret(name, &error.to_string()))
+            };
+            let authority = read(&format!("{}/{}", secrets::TLS, secrets::SERVER_CA))?;
+            let server = Server::new(url, &authority, &read(secrets::AGENT_TOKEN)?)?;
+            self.phase(ClusterPhase::WaitingForServer);
+            let stages = &self.stages;
+            let (reports, machine) = (&stages.reports, stages.machine.as_ref());
+            server.wait(reports, machine, stages.pace.server).await;
+            self.phase(ClusterPhase::Preparing);
+        }
+        // it may have changed meanwhile
+        let (address, interface) = self.own_address().await;
+        let mut facts = Facts {
+            name: self.name.clone(),
+            role: self.role,
+            cluster: self.cluster.clone(),
+            address,
+            interface,
+            server,
+            k3s: self.k3s.clone(),
+            hosts: Vec::new(),
+        };
+        let (machine, place) = (self.stages.machine.clone(), self.stages.place.clone());
+        let laid_down = blocking(move || {
+            let mut notices = Vec::new();
+            match carried::hosts(&place.haul) {
+                Ok(hosts) => facts.hosts = hosts,
+                // the mirror for every host serves the rest
+                Err(why) => notices.push(format!("hosts of the haul's images: {why}")),
+            }
+            let mut laid_down = machine.lay_down(&place, &facts)?;
+            laid_down.notices.extend(notices);
+            Ok(laid_down)
+        });
+        laid_down.await
+    }
+
+    /// The node's address and interface, once it has one. The stage *network* has its own screen;
+    /// here the wait is only shown.
+    async fn own_address(&mut self) -> (Ipv4Addr, String) {
+        let began = Instant::now();
+        loop {
+            let own = self.stages.network.borrow_and_update().own.clone();
+            if let Some(own) = own {
+                return own;
+            }
+            tokio::select! {
+                changed = self.stages.network.changed() => {
+                    if changed.is_err() {
+                        // the network manager ends with the process
+                        return std::future::pending().await;
+                    }
+                }
+                () = sleep(self.stages.pace.server.progress) => {
+                    let waited = began.elapsed().as_secs();
+                    let text = format!("waiting for an address of this machine, {waited} s");
+                    self.stages.reports.progress(Stage::Cluster, &text);
+                }
+            }
+        }
+    }
+
+    /// Watches k3s and the Node for as long as the machine runs.
+    async fn watch(mut self, data_dir: &Path) -> Infallible {
+        let pace = self.stages.pace;
+        let k3s = self.stages.words.k3s.borrow_and_update().clone();
+        let own = self.own();
+        let now = Instant::now();
+        let mut standing =
+            Standing::new(self.name.clone(), self.role, own, pace.patience, k3s, now);
+        let mut address = self.stages.network.borrow_and_update().own.clone();
+        let mut pause = pace.look.0;
+        let (mut look_at, mut tick_at) = (now, now + pace.progress);
+        let name = self.name.clone();
+        // a server that does not answer keeps nobody from hearing PID 1
+        let mut look: Option<Pin<Box<dyn Future<Output = Look>>>> = None;
+        loop {
+            self.tell(&standing);
+            let due = standing.looks() && look.is_none();
+            let acts = tokio::select! {
+                changed = self.stages.words.k3s.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                    let k3s = self.stages.words.k3s.borrow_and_update().clone();
+                    (pause, look_at) = (pace.look.0, Instant::now());
+                    standing.k3s_says(k3s, Instant::now())
+                }
+                changed = self.stages.network.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                    self.address_changed(&mut address);
+                    continue;
+                }
+                () = sleep_until(look_at), if due => {
+                    look = Some(Box::pin(ready::look(data_dir, &name)));
+                    continue;
+                }
+                seen = async {
+                    match look.as_mut() {
+                        Some(look) => look.await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    look = None;
+                    let acts = standing.saw(seen, Instant::now());
+                    if standing.phase() == ClusterPhase::Ready {
+                        pause = pace.look.1;
+                    }
+                    look_at = Instant::now() + pause;
+                    pause = pause.saturating_mul(2).min(pace.look.1);
+                    acts
+                }
+                () = sleep_until(tick_at) => {
+                    tick_at = Instant::now() + pace.progress;
+                    if let Some(text) = standing.progress(Instant::now()) {
+                        self.stages.reports.progress(Stage::Cluster, &text);
+                    }
+                    standing.tick(Instant::now())
+                }
+            };
+            for act in acts {
+                self.act(act, &standing);
+            }
+        }
+    }
+
+    /// By what the Node is told from another machine's.
+    fn own(&self) -> Own {
+        let read = |path: PathBuf| {
+            let bytes = read_bounded(&path, 256).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).trim().to_owned()
+        };
+        Own {
+            boot_id: read(self.stages.place.proc.join("sys/kernel/random/boot_id")),
+            machine_id: read(self.stages.place.root.join("etc/machine-id")),
+        }
+    }
+
+    fn tell(&mut self, standing: &Standing) {
+        let ends = standing.k3s().ends;
+        if (self.status.phase, self.status.ends) != (standing.phase(), ends) {
+            self.status.ends = ends;
+            self.phase(standing.phase());
+        }
+    }
+
+    fn act(&self, act: Act, standing: &Standing) {
+        let stages = &self.stages;
+        let failed = |Failure { detail, problem }| {
+            stages.reports.failed(Stage::Cluster, detail, problem);
+        };
+        match act {
+            Act::Notice(text) => stages.reports.notice(text),
+            Act::Done => {
+                let version = self.k3s.version.as_deref().unwrap_or("of unknown version");
+                stages.reports.done(
+                    Stage::Cluster,
+                    format!("k3s {version} {}, node {} Ready", self.role, self.name),
+                );
+            }
+            Act::Ends => {
+                let k3s = standing.k3s();
+                failed(screens::ends(k3s, stages.machine.diagnose(&k3s.tail)));
+            }
+            Act::Another => failed(screens::another(&self.name)),
+            Act::Silent => self.silent(standing.k3s()),
+            Act::Restart => stages.reports.order(Order::Restart),
+        }
+    }
+
+    /// A slow machine is no failure; what k3s waits for stands in its log.
+    fn silent(&self, k3s: &K3sState) {
+        let minutes = self.stages.pace.patience.silent.as_secs() / 60;
+        let log = self
+            .stages
+            .place
+            .root
+            .join(paths::node::LOGS.trim_start_matches('/'));
+        let log = tail(&log.join("k3s.log")).unwrap_or_else(|| k3s.tail.clone());
+        let lines = screens::last_lines(&log);
+        let lines = match lines.is_empty() {
+            true => "it wrote nothing".to_owned(),
+            false => format!("its last lines: {}", lines.join(" | ")),
+        };
+        self.stages.reports.notice(format!(
+            "k3s has not said for {minutes} minutes that it is ready; {lines}"
+        ));
+    }
+
+    fn address_changed(&mut self, before: &mut Option<(Ipv4Addr, String)>) {
+        let Some((address, interface)) = self.stages.network.borrow_and_update().own.clone() else {
+            return;
+        };
+        if let Some((old, _)) = before.as_ref().filter(|(old, _)| *old != address) {
+            self.stages.reports.notice(format!(
+                "this machine's address was {old} when k3s was started and is {address} now; k3s \
+                 keeps the old one until the machine is restarted. A fixed `address:` in \
+                 cluster.yaml avoids that"
+            ));
+        }
+        *before = Some((address, interface));
+    }
+}
+
+/// The last bytes of a log.
+fn tail(path: &Path) -> Option<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = std::fs::File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let from = length.saturating_sub(LOG_BYTES);
+    file.seek(SeekFrom::Start(from)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LOG_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Does what may wait for a disk on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Failure::new(
+                "a fault of the agent",
+                format!("A part of the agent ended unexpectedly: {error}."),
+                "Restart the machine. The log node.log says more; please report it.",
+            ))
+        })
+}
