@@ -31,6 +31,8 @@ pub struct Member {
     pub address: String,
     /// `/etc/machine-id`.
     pub machine_id: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
     /// Where the password lies; made if it does not.
     pub password_file: PathBuf,
     /// The data directory.
@@ -177,10 +179,20 @@ impl Member {
         )
     }
 
-    /// Registers the node. A kubelet does so when it starts, and never again.
-    pub fn register(&self, joined: &Joined) -> Result<()> {
+    /// Registers the node. A kubelet does so when it starts, until it succeeds, and never again.
+    pub fn register(&self, joined: &Joined) {
+        while let Err(error) = self.try_register(joined) {
+            report::log(format!(
+                "Unable to register node with API server: {error:#}"
+            ));
+            std::thread::sleep(REACH_PAUSE);
+        }
+    }
+
+    fn try_register(&self, joined: &Joined) -> Result<()> {
         let answer = self.api(joined, "POST", "/api/v1/nodes", &self.node(false))?;
-        ensure!(answer.status < 300, "nodes is forbidden: {}", answer.status);
+        let said = String::from_utf8_lossy(&answer.body);
+        ensure!(answer.status < 300, "{} {said}", answer.status);
         Ok(())
     }
 
@@ -223,7 +235,7 @@ impl Member {
             "status": {
                 "addresses": [{"type": "InternalIP", "address": self.address}],
                 "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
-                "nodeInfo": {"machineID": self.machine_id},
+                "nodeInfo": {"machineID": self.machine_id, "bootID": self.boot_id},
             },
         })
     }
@@ -381,6 +393,7 @@ mod tests {
             name: "w-1".to_owned(),
             address: "10.0.0.2".to_owned(),
             machine_id: "0".repeat(32),
+            boot_id: "b".to_owned(),
             password_file: directory.path().join("password"),
             data_dir: directory.path().join("w-1"),
             url: format!("https://{authority}"),
@@ -398,12 +411,13 @@ mod tests {
     fn a_node_joins_registers_and_finds_itself() {
         let place = place();
         let joined = place.member.join();
-        place.member.register(&joined).unwrap();
+        place.member.try_register(&joined).unwrap();
         let path = "/api/v1/nodes/w-1";
         let answer = place.member.api(&joined, "GET", path, &json!({})).unwrap();
         let node: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(node["status"]["addresses"][0]["address"], "10.0.0.2");
         assert_eq!(node["status"]["nodeInfo"]["machineID"], "0".repeat(32));
+        assert_eq!(node["status"]["nodeInfo"]["bootID"], "b");
         let others = place
             .member
             .api(&joined, "GET", "/api/v1/nodes/w-2", &json!({}))
@@ -470,6 +484,6 @@ mod tests {
         )
         .unwrap();
         let joined = place.member.join();
-        place.member.register(&joined).unwrap();
+        place.member.try_register(&joined).unwrap();
     }
 }

@@ -113,6 +113,7 @@ fn run(role: Role, config: &Config) -> Result<()> {
         name: node_name(config),
         address: config.get("node-ip").unwrap_or("127.0.0.1").to_owned(),
         machine_id: read("/etc/machine-id"),
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
         password_file: PathBuf::from("/etc/rancher/node/password"),
         data_dir: config.data_dir(),
         url: url.to_owned(),
@@ -165,7 +166,7 @@ fn run(role: Role, config: &Config) -> Result<()> {
     if let Err(error) = crate::pull::check(config) {
         report::condition("registries.yaml is k3s's", false, format!("{error:#}"));
     }
-    member.register(&joined)?;
+    member.register(&joined);
     if let Some(server) = server {
         server.ready.store(true, Ordering::Release);
         crate::manifests::check(&config.data_dir());

@@ -257,6 +257,7 @@ fn from_api(body: &Value) -> Node {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Node {
         machine_id: text(&status["nodeInfo"]["machineID"]),
+        boot_id: text(&status["nodeInfo"]["bootID"]),
         address: list("addresses")
             .iter()
             .find(|address| address["type"] == "InternalIP")
