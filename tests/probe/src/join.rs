@@ -380,10 +380,9 @@ mod tests {
             std::fs::write(tls.join(format!("{name}.key")), key).unwrap();
         }
         let hash = ca_hash(&std::fs::read(tls.join("server-ca.crt")).unwrap());
-        let server_token = Token::parse(&format!("K10{hash}::server:s")).unwrap();
         let agent_token = Token::parse(&format!("K10{hash}::node:a")).unwrap();
         let server =
-            Arc::new(Server::new(directory.path(), &server_token, Some(&agent_token)).unwrap());
+            Arc::new(Server::new(directory.path(), "s".to_owned(), Some("a".to_owned())).unwrap());
         server.ready.store(true, Ordering::Release);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
@@ -471,6 +470,17 @@ mod tests {
         assert_eq!(ask(Some(&admin)).status, 200);
         assert_eq!(ask(None).status, 401);
         assert!(ask(None).header("date").is_some());
+    }
+
+    #[test]
+    fn a_servers_secure_token_is_its_password_as_a_whole() {
+        let place = place();
+        let token = format!("K10{}::server:s", "0".repeat(64));
+        let server = Server::new(place.directory.path(), token.clone(), None).unwrap();
+        assert_eq!(
+            (server.server_secret, server.agent_secret.as_str()),
+            (token, "s")
+        );
     }
 
     #[test]

@@ -193,12 +193,8 @@ fn serve(config: &Config, token: Option<String>) -> Result<Arc<Server>> {
         }
     }
     let token = token.map_or_else(join::random, Ok)?;
-    let token = Token::parse(&token).map_err(|why| anyhow!(why))?;
     let agent_token = config.agent_token().map_err(|why| anyhow!(why))?;
-    let agent_token = agent_token
-        .map(|token| Token::parse(&token).map_err(|why| anyhow!(why)))
-        .transpose()?;
-    let server = Arc::new(Server::new(&data_dir, &token, agent_token.as_ref())?);
+    let server = Arc::new(Server::new(&data_dir, token, agent_token)?);
     let mut names: Vec<String> = [
         "kubernetes",
         "kubernetes.default",
