@@ -142,7 +142,7 @@ fn run(role: Role, config: &Config) -> Result<()> {
                 config.get("lb-server-port").unwrap_or(LOCAL_PORT)
             );
             let listener = TcpListener::bind(&local).with_context(|| format!("listen {local}"))?;
-            join::forward(listener, address)?;
+            crate::balancer::forward(listener, address)?;
             (member(url, &local, token), None)
         }
         Role::Server => {
