@@ -165,6 +165,25 @@ fn link_cni(data: &Path, place: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether `data/current` and `data/cni` lead into what was unpacked at `place`.
+pub fn links(place: &Path) -> (Result<String, String>, Result<String, String>) {
+    let data = place.parent().unwrap_or(place);
+    let leads = |link: &str, target: PathBuf| {
+        let real =
+            |path: &Path| fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()));
+        let (found, wanted) = (real(&data.join(link))?, real(&target)?);
+        match found == wanted {
+            true => Ok(found.display().to_string()),
+            false => Err(format!("{link} leads to {}", found.display())),
+        }
+    };
+    let program = place.join("bin/cni");
+    (
+        leads("current", place.to_owned()),
+        leads("cni/bridge", program),
+    )
+}
+
 /// Makes a link, in place of whatever has its name.
 pub fn relink(target: &Path, link: &Path) -> Result<()> {
     match fs::remove_file(link) {
@@ -250,6 +269,8 @@ mod tests {
         let archive = Archive::of(&file).unwrap().unwrap();
         let place = archive.extract(directory.path()).unwrap();
         let data = directory.path().join("data");
+        let (current, plugin) = links(&place);
+        assert!(current.is_ok() && plugin.is_ok());
         assert_eq!(fs::read_link(data.join("current")).unwrap(), place);
         assert_eq!(
             fs::read(data.join("current/bin/k3s-server")).unwrap(),

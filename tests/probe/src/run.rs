@@ -102,6 +102,9 @@ fn start(role: Role, arguments: &[OsString]) -> Result<()> {
     if let Some(place) = place {
         let detected = crate::aux::detect(&place).map_err(|error| format!("{error:#}"));
         report::verdict("links in bin/aux can be replaced", detected);
+        let (current, plugin) = launcher::links(&place);
+        report::verdict("data/current leads to what was unpacked", current);
+        report::verdict("data/cni has the network plugins", plugin);
     }
     run(role, &config)
 }
