@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use image_layout::Arch;
-use tests::demo::{Demo, Shown, tail};
+use tests::demo::{Demo, Shown, Shows, tail};
 use tests::demo_haul::program_argument;
 
 /// Boots a demonstration haul in QEMU and pulls from it.
@@ -18,7 +18,7 @@ struct Arguments {
     /// Haul to boot instead of the demonstration's own
     #[arg(long = "haul", value_name = "FILE")]
     hauls: Vec<PathBuf>,
-    /// k3s binary to carry
+    /// k3s binary to boot; default: a stand-in that checks what k3s needs
     #[arg(long, value_name = "FILE")]
     k3s: Vec<PathBuf>,
     /// cluster.yaml to put on the image
@@ -79,6 +79,11 @@ fn summary(demo: &Demo, shown: &Shown) {
         "     registry ready {:.1} s after the kernel's start, nothing written to the stick",
         shown.registry_after
     );
+    match shown.cluster {
+        Shows::K3s => println!("     k3s is up and its node is Ready"),
+        Shows::StandIn => println!("     the stand-in for k3s is up and found what k3s needs"),
+        Shows::Registry => {}
+    }
     if let Some((name, digest)) = &shown.pulled {
         println!("     pulled  {name}\n             {digest}");
     }

@@ -38,8 +38,10 @@ pub struct Hardware {
     pub second_stick: bool,
     /// Added to the kernel's command line; for direct starts.
     pub kernel_arguments: String,
-    /// A second drive, empty at first, that keeps what is written to it for the whole row.
-    pub disk: Option<StateDisk>,
+    /// Further drives, which keep what is written to them for the whole row.
+    pub disks: Vec<StateDisk>,
+    /// Whether the stick keeps what is written to it, too. It needs `grow`.
+    pub stick_keeps: bool,
     /// What k3s file is on this machine's stick, if not the row's.
     pub k3s: Option<K3s>,
     /// Whose credentials are on its stick.
@@ -81,6 +83,9 @@ pub struct StateDisk {
     /// How it is attached.
     #[serde(default = "virtio_blk")]
     pub bus: Bus,
+    /// Label of an ext4 file system that is on it from the beginning; else it is empty.
+    #[serde(default)]
+    pub labelled: Option<String>,
 }
 
 fn virtio_blk() -> Bus {

@@ -53,6 +53,9 @@ pub enum Step {
     Start(String),
     /// Takes the power away.
     Cut,
+    /// Nothing was written to the further drive with this serial number. For a machine that is
+    /// off.
+    DiskUnchanged(String),
     /// Steps on a machine of a row with several, by its name.
     On(BTreeMap<String, Vec<Step>>),
     /// The stand-in for k3s reports a line with these keys and values.

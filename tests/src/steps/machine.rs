@@ -37,6 +37,7 @@ pub(super) fn machine(row: &Row, slot: &Slot<'_>, switch: Option<&Switch>) -> Re
     let drive = |id: &str, bus| Disk {
         read_bytes_per_second: hardware.read_bytes_per_second,
         sector: hardware.sector.unwrap_or(512),
+        keeps: hardware.stick_keeps,
         ..Disk::new(id, image, bus)
     };
     let mut disks = Vec::new();
@@ -46,11 +47,11 @@ pub(super) fn machine(row: &Row, slot: &Slot<'_>, switch: Option<&Switch>) -> Re
     if hardware.second_stick {
         disks.push(drive("second", Bus::UsbStorage));
     }
-    if let Some(state) = &hardware.disk {
+    for (number, disk) in hardware.disks.iter().enumerate() {
         disks.push(Disk {
             keeps: true,
-            serial: Some(state.serial.clone()),
-            ..Disk::new("state", &slot.state_disk(), state.bus)
+            serial: Some(disk.serial.clone()),
+            ..Disk::new(&format!("disk{number}"), &slot.disk(&disk.serial), disk.bus)
         });
     }
     let cable = match switch {

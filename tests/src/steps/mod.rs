@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use image_layout::Digest;
+use image_layout::digest::Hasher;
 
+use crate::clients;
 use crate::images::{edited, image};
 use crate::qemu::{Cable, Vm, shown};
 use crate::results;
@@ -68,11 +73,46 @@ struct Slot<'a> {
     scratch: PathBuf,
     vm: Option<Vm>,
     starts: u32,
+    /// Digests of the further drives as they were at first, by serial number.
+    disks: BTreeMap<String, Digest>,
 }
 
 impl Slot<'_> {
-    fn state_disk(&self) -> PathBuf {
-        self.scratch.join("state.img")
+    fn with_disks(mut self) -> Result<Self> {
+        for disk in &self.hardware.disks {
+            let path = self.disk(&disk.serial);
+            let file = File::create(&path).context("making a drive")?;
+            file.set_len(disk.bytes).context("making a drive")?;
+            if let Some(label) = &disk.labelled {
+                let mut command = Command::new("mke2fs");
+                command.args(["-q", "-t", "ext4", "-L", label]).arg(&path);
+                clients::run(&mut command, "the package e2fsprogs")?;
+            }
+            self.disks.insert(disk.serial.clone(), digest(&path)?);
+        }
+        ensure!(
+            !self.hardware.stick_keeps || self.hardware.grow > 0,
+            "only a copy of an image may keep what is written to it: say `grow`"
+        );
+        Ok(self)
+    }
+
+    fn disk_unchanged(&self, serial: &str) -> Result<()> {
+        let before = self
+            .disks
+            .get(serial)
+            .ok_or_else(|| anyhow!("{} has no drive {serial}", self.name))?;
+        ensure!(
+            digest(&self.disk(serial))? == *before,
+            "the drive {serial} was written to"
+        );
+        Ok(())
+    }
+
+    /// The file of a further drive.
+    fn disk(&self, serial: &str) -> PathBuf {
+        self.scratch
+            .join(format!("disk-{}.img", results::slug(serial)))
     }
 
     /// Where it is reached from outside.
@@ -117,11 +157,9 @@ impl<'a> Run<'a> {
                 scratch: own,
                 vm: None,
                 starts: 0,
+                disks: BTreeMap::new(),
             };
-            if let Some(disk) = &hardware.disk {
-                let file = File::create(slot.state_disk()).context("making a drive")?;
-                file.set_len(disk.bytes).context("making a drive")?;
-            }
+            let slot = slot.with_disks()?;
             slots.insert(name, slot);
         }
         let switch = match slots.len() {
@@ -152,6 +190,9 @@ impl<'a> Run<'a> {
                 Step::On(by_name) => by_name
                     .iter()
                     .try_for_each(|(name, steps)| self.steps(steps, name)),
+                Step::DiskUnchanged(serial) => {
+                    self.slot(on).and_then(|slot| slot.disk_unchanged(serial))
+                }
                 _ => self.node(on).and_then(|mut node| node.step(step)),
             };
             done.with_context(|| match step {
@@ -196,6 +237,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn slot(&self, name: &str) -> Result<&Slot<'a>> {
+        self.slots
+            .get(name)
+            .ok_or_else(|| anyhow!("the row has no machine {name}"))
+    }
+
     fn node(&mut self, name: &str) -> Result<Node<'_>> {
         let slot = self
             .slots
@@ -238,7 +285,22 @@ impl Node<'_> {
             Step::NoConditionFails { at_least } => self.vm.probe().no_condition_fails(*at_least),
             Step::Cluster(wanted) => self.cluster(wanted),
             Step::Kubectl(call) => self.kubectl(call),
-            Step::Start(_) | Step::On(_) => bail!("this step is the row's, not a machine's"),
+            Step::Start(_) | Step::On(_) | Step::DiskUnchanged(_) => {
+                bail!("this step is the row's, not a machine's")
+            }
+        }
+    }
+}
+
+/// The digest of a file, read in pieces.
+fn digest(path: &Path) -> Result<Digest> {
+    let mut hasher = Hasher::sha256();
+    let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(piece.get(..read).unwrap_or_default()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `make demo` shows: a haul becomes an image, boots, and is pulled from.
+//! What `make demo` shows: a haul becomes an image, boots, is pulled from, and is a cluster.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _};
@@ -9,21 +9,27 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use builder::image::ArtifactContents;
 use builder::qemu::{Accelerator, Boot, Bus, Disk, Firmware, Identity, Machine, Network, Serial};
-use flate2::read::GzDecoder;
 use image_layout::catalog::ArtifactKind;
-use image_layout::oci::{Manifest, annotation};
-use image_layout::status::{Outcome, Stage, Status, StatusLine};
+use image_layout::status::{Outcome, Stage, StatusLine};
 use image_layout::{Arch, Digest};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::clients;
 use crate::demo_haul::{self, Program};
+use crate::launcher;
 use crate::qemu::{Cable, Vm};
 
-/// From power-on to the registry: emulated machines on a busy host take a minute.
-const BOOT_BOUND: Duration = Duration::from_secs(300);
-const MEMORY_MIB: u32 = 1024;
+mod cluster;
+mod pull;
 
+pub use cluster::Shows;
+use cluster::node_status;
+
+/// From power-on until the node is up: emulated machines on a busy host take a minute, and with a
+/// real k3s several.
+const BOOT_BOUND: Duration = Duration::from_secs(1200);
+const MEMORY_MIB: u32 = 1024;
+/// k3s alone takes 500 MB, its data and images as much again.
+const K3S_MEMORY_MIB: u32 = 4096;
 /// What is shown.
 #[derive(Debug)]
 pub struct Demo {
@@ -31,7 +37,8 @@ pub struct Demo {
     pub arch: Arch,
     /// Hauls to use instead of the demonstration's own.
     pub hauls: Vec<PathBuf>,
-    /// k3s binaries to carry.
+    /// k3s binaries to carry; with the demonstration's own haul the stand-in of the tests where
+    /// there is none.
     pub k3s: Vec<PathBuf>,
     /// The `cluster.yaml` to put on the image.
     pub config: Option<PathBuf>,
@@ -56,6 +63,8 @@ pub struct Shown {
     pub registry_after: f64,
     /// Bytes that the node wrote to its stick.
     pub written: u64,
+    /// What runs as k3s.
+    pub cluster: Shows,
 }
 
 impl Demo {
@@ -89,6 +98,7 @@ impl Demo {
             None => None,
         };
         status(&vm)?;
+        self.cluster(&vm, &image)?;
         let written = vm.block_stats("stick")?.written_bytes;
         ensure!(
             written == 0,
@@ -105,6 +115,7 @@ impl Demo {
             fetched,
             registry_after,
             written,
+            cluster: self.shows(),
         })
     }
 
@@ -132,7 +143,7 @@ impl Demo {
         let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
         demo_haul::write(&programs, BufWriter::new(file))?;
         println!("     {}", path.display());
-        println!("     two images for two architectures, a Helm chart, a file");
+        println!("     images for two architectures, a Helm chart, a file");
         Ok(vec![path])
     }
 
@@ -146,7 +157,11 @@ impl Demo {
         for k3s in &self.k3s {
             command.arg("--k3s").arg(k3s);
         }
-        if let Some(config) = &self.config {
+        if self.shows() == Shows::StandIn {
+            println!("     no K3S was given: the stand-in of the tests takes its place");
+            command.arg("--k3s").arg(launcher::launcher(self.arch)?);
+        }
+        if let Some(config) = self.config()? {
             command.arg("--config").arg(config);
         }
         command.args(["--arch", self.arch.name(), "-o"]).arg(&image);
@@ -169,7 +184,10 @@ impl Demo {
         let machine = Machine {
             arch: self.arch,
             accelerator,
-            memory_mib: MEMORY_MIB,
+            memory_mib: match self.shows() {
+                Shows::K3s => K3S_MEMORY_MIB,
+                Shows::StandIn | Shows::Registry => MEMORY_MIB,
+            },
             cpus: 2,
             boot: Boot::Firmware(Firmware::find(self.arch)?),
             disks: vec![Disk::new("stick", image, Bus::UsbStorage)],
@@ -184,70 +202,6 @@ impl Demo {
             paused: false,
         };
         Vm::start(machine, Cable::In, &self.directory)
-    }
-
-    /// Pulls an image with skopeo, compares its digest, and runs it where that is possible.
-    fn pull(&self, vm: &Vm, artifact: &ArtifactContents) -> Result<(String, Digest)> {
-        let name = artifact.name.clone();
-        let to = self.directory.join("pulled");
-        if to.exists() {
-            fs::remove_dir_all(&to).with_context(|| format!("removing {}", to.display()))?;
-        }
-        let mut command = Command::new("skopeo");
-        command
-            .args([
-                "copy",
-                "--quiet",
-                "--all",
-                "--preserve-digests",
-                "--src-tls-verify=false",
-            ])
-            .arg(format!("docker://{}/{name}", vm.registry()?))
-            .arg(format!("dir:{}", to.display()));
-        println!("     $ {}", shown(&command));
-        clients::run(&mut command, "the package skopeo")?;
-        let manifest = to.join("manifest.json");
-        let bytes =
-            fs::read(&manifest).with_context(|| format!("reading {}", manifest.display()))?;
-        let digest = Digest::sha256_of(&bytes);
-        ensure!(
-            digest == artifact.digest,
-            "{name} came as {digest}, and {} went into the image",
-            artifact.digest
-        );
-        println!("     {digest}, as in the haul");
-        if name == demo_haul::HELLO && self.arch == Arch::current() {
-            let words = run_pulled(&to, self.arch).context("running the image's program")?;
-            println!("     its program says: {words}");
-        }
-        Ok((name, digest))
-    }
-
-    /// Fetches a file; what it must be is in its manifest, which is asked for by digest.
-    fn fetch(&self, vm: &Vm, artifact: &ArtifactContents) -> Result<(String, Digest)> {
-        let name = &artifact.name;
-        let repository = name
-            .split_once(':')
-            .map_or(name.as_str(), |(before, _)| before);
-        let path = format!("/v2/{repository}/manifests/{}", artifact.digest);
-        let answer = clients::get(vm.registry()?, &path)?;
-        ensure!(
-            answer.status == 200 && Digest::sha256_of(&answer.body) == artifact.digest,
-            "{path}: status {}, or other bytes than went into the image",
-            answer.status
-        );
-        let manifest: Manifest =
-            serde_json::from_slice(&answer.body).with_context(|| format!("reading {path}"))?;
-        let layer = manifest.layers.first();
-        let title = layer.and_then(|layer| layer.annotations.get(annotation::TITLE));
-        let (Some(layer), Some(title)) = (layer, title) else {
-            bail!("the manifest of {name} has no titled layer");
-        };
-        let path = format!("/files/{title}");
-        println!("     $ curl http://{}{path}", vm.registry()?);
-        clients::fetch(vm.registry()?, &path, &layer.digest)?;
-        println!("     {}, as in the haul", layer.digest);
-        Ok((title.clone(), layer.digest))
     }
 }
 
@@ -296,10 +250,8 @@ fn follow(vm: &Vm) -> Result<f64> {
 
 /// Asks the node how it is.
 fn status(vm: &Vm) -> Result<()> {
-    let answer = clients::get(vm.registry()?, "/status")?;
-    ensure!(answer.status == 200, "/status: status {}", answer.status);
     println!("     $ curl http://{}/status", vm.registry()?);
-    let status: Status = serde_json::from_slice(&answer.body).context("reading /status")?;
+    let status = node_status(vm)?;
     if let Some(node) = &status.node {
         println!(
             "     node {}, role {}, {}",
@@ -324,40 +276,6 @@ fn first(artifacts: &[ArtifactContents], kind: ArtifactKind) -> Option<&Artifact
         .clone()
         .find(|artifact| artifact.name == demo_haul::HELLO)
         .or_else(|| fitting.next())
-}
-
-/// Runs the program of an image that skopeo copied to `directory`; returns its first line.
-fn run_pulled(directory: &Path, arch: Arch) -> Result<String> {
-    let read = |name: &str| -> Result<Value> {
-        let path = directory.join(name);
-        let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
-    };
-    let hex = |descriptor: &Value| -> Result<String> {
-        let digest: Digest = descriptor["digest"]
-            .as_str()
-            .context("a descriptor has no digest")?
-            .parse()?;
-        Ok(digest.hex())
-    };
-    let index = read("manifest.json")?;
-    let child = index["manifests"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|child| child["platform"]["architecture"] == arch.oci())
-        .with_context(|| format!("the index has no image for {}", arch.oci()))?;
-    let manifest = read(&format!("{}.manifest.json", hex(child)?))?;
-    let layer = directory.join(hex(&manifest["layers"][0])?);
-    let layer = File::open(&layer).with_context(|| format!("opening {}", layer.display()))?;
-    let root = directory.join("root");
-    tar::Archive::new(GzDecoder::new(layer))
-        .unpack(&root)
-        .context("unpacking the layer")?;
-    let output = Command::new(root.join("hello")).output()?;
-    ensure!(output.status.success(), "it ended with {}", output.status);
-    let words = String::from_utf8(output.stdout)?;
-    Ok(words.lines().next().unwrap_or_default().to_owned())
 }
 
 /// A command as a person would type it.
