@@ -188,17 +188,12 @@ impl Standing {
         }
     }
 
-    /// PID 1 says how k3s stands.
+    /// PID 1 says how k3s stands. Of every end it has told the person already.
     pub(super) fn k3s_says(&mut self, k3s: K3sState, now: Instant) -> Vec<Act> {
         let mut acts = Vec::new();
         let ends = k3s.ends.saturating_sub(self.k3s.ends);
         if ends > 0 {
             self.ends_in_a_row = self.ends_in_a_row.saturating_add(ends);
-            let again = match k3s.running {
-                true => "; it was started again".to_owned(),
-                false => format!("; it is started again in {} s", k3s.pause),
-            };
-            acts.push(Act::Notice(format!("k3s ended ({}){again}", k3s.how)));
             if self.ends_in_a_row >= ENDS && self.ended_well != Some(false) {
                 self.ended_well = Some(false);
                 acts.push(Act::Ends);

@@ -268,9 +268,6 @@ fn k3s_that_ends_three_times_is_a_screen_until_the_node_is_ready() {
         rig.pid1.k3s(true, false, 0);
         for ends in 1..=3 {
             rig.pid1.k3s(false, false, ends);
-            rig.pid1
-                .notice("k3s ended (exit code 1); it is started again in 5 s")
-                .await;
         }
         let (outcome, detail, problem) = rig.pid1.end(Stage::Cluster).await;
         assert_eq!(outcome, Outcome::Failed);
