@@ -5,9 +5,10 @@
 mod workshop;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use image_layout::paths::secrets;
 use serde_json::Value;
@@ -48,6 +49,15 @@ fn refused(said: &Said, code: i32, reasons: &[&str]) {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// An image without its empty blocks; what lies across two blocks with contents is still whole.
+fn written(workshop: &Workshop, image: &str) -> Vec<u8> {
+    let image = fs::read(workshop.path(image)).unwrap();
+    let blocks = image
+        .chunks(4096)
+        .filter(|block| **block != [0; 4096][..block.len()]);
+    blocks.flatten().copied().collect()
 }
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
@@ -242,10 +252,7 @@ fn a_stick_for_agents_has_no_key_and_no_server() {
     };
     assert_eq!(names("/secrets"), ["agent-token", "cluster-secret", "tls"]);
     assert_eq!(names("/secrets/tls"), ["server-ca.crt"]);
-    let (all, some) = (
-        fs::read(workshop.path("a.img")).unwrap(),
-        fs::read(workshop.path("w.img")).unwrap(),
-    );
+    let (all, some) = (written(&workshop, "a.img"), written(&workshop, "w.img"));
     let directory = workshop.path("a.img.credentials");
     for name in secrets::TLS_FILES
         .iter()
@@ -271,7 +278,8 @@ fn a_stick_for_agents_has_no_key_and_no_server() {
 fn a_stick_for_agents_of_no_cluster_is_refused() {
     let workshop = workshop();
     let run = |more: &[&str]| workshop.run(more);
-    let said = run(&["--haul", "none", "--role", "agent", "--arch", "x86_64"]);
+    let haul = workshop::fixture("hauler-1.2.5-mixed-v1.tar.zst");
+    let said = run(&["--haul", &haul, "--role", "agent", "--arch", "x86_64"]);
     refused(&said, 2, &["needs k3s", "--k3s"]);
     let said = run(&["--k3s", "k3s", "--role", "agent", "--arch", "x86_64"]);
     refused(&said, 2, &["names their server", "--config"]);
@@ -531,4 +539,48 @@ fn charts_have_to_be_in_the_haul() {
     );
     let said = run(&format!("{chart}, version: {version}"));
     assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn copies_on_the_way_are_for_their_owner_alone_and_gone_after_an_interruption() {
+    let workshop = workshop();
+    // nobody reads its output, so that it waits with the whole image beside it
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
+        .args(arguments(&["-o", "-", "--credentials", "mine"]))
+        .current_dir(workshop.path(""))
+        .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
+        .env("TMPDIR", workshop.path("tmp"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    let mut places = fs::read_dir(workshop.path("tmp")).unwrap();
+    let place = places.next().unwrap().unwrap().path();
+    for (name, expected) in [
+        ("", 0o700),
+        ("image", 0o600),
+        ("haul/secrets", 0o700),
+        ("haul/secrets/tls/etcd", 0o700),
+        ("haul/secrets/server-token", 0o600),
+        ("haul/secrets/tls/client-ca.key", 0o600),
+    ] {
+        assert_eq!(mode(&place.join(name)), expected, "{name}");
+    }
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(workshop.left(), ["cluster.yaml", "k3s", "mine"]);
 }

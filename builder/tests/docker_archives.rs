@@ -323,3 +323,42 @@ fn names_that_are_none_are_warned_about_and_links_that_lead_out_lead_nowhere() {
         assert!(matches!(error, HaulError::Docker { .. }), "{error}");
     }
 }
+
+#[test]
+fn archives_for_two_platforms_are_joined_and_a_newer_one_replaces_its_own_platform_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = |name: &str, files: &Files| write(directory.path(), name, &tar(files));
+    let amd64 = archive("amd64.tar", &pause("amd64"));
+    let arm64 = archive("arm64.tar", &pause("arm64"));
+    let platforms = |loaded: &Loaded| -> Vec<String> {
+        let pause = named(loaded, "docker.io/rancher/mirrored-pause:3.6");
+        pause.platforms.iter().map(ToString::to_string).collect()
+    };
+    let (both, layout) = loaded(&[amd64.clone(), arm64.clone()]);
+    assert_eq!(platforms(&both), ["linux/amd64", "linux/arm64"]);
+    assert!(
+        both.catalog.warnings.is_empty(),
+        "{:?}",
+        both.catalog.warnings
+    );
+    let pause_image = named(&both, "docker.io/rancher/mirrored-pause:3.6");
+    let path = layout
+        .path()
+        .join("layout")
+        .join(pause_image.digest.blob_path());
+    let index: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    assert_eq!(index["manifests"][1]["platform"]["architecture"], "arm64");
+    let (turned, _layout) = loaded(&[arm64.clone(), amd64.clone()]);
+    let turned = named(&turned, "docker.io/rancher/mirrored-pause:3.6");
+    assert_eq!(turned.digest, pause_image.digest);
+
+    let mut files = Vec::new();
+    let newer = image(&mut files, "amd64", &json!([PAUSE]), &[b"newer"]);
+    let newer = archive("newer.tar", &with_manifest(files, &[newer]));
+    let (all, _layout) = loaded(&[amd64, arm64, newer]);
+    assert_eq!(platforms(&all), ["linux/amd64", "linux/arm64"]);
+    let warnings = &all.catalog.warnings;
+    assert!(warnings[0].contains("of amd64.tar"), "{warnings:?}");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(all.unneeded.count > 0);
+}

@@ -71,6 +71,8 @@ fn k3s_lies_unpacked_on_haul_for_every_architecture() {
         "--arch",
         "arm64",
         "--allow-missing-images",
+        "--credentials",
+        "credentials",
         "-o",
     ];
     let summary = workshop.done(&[&arguments[..], &["a.img"]].concat());
@@ -313,7 +315,7 @@ fn components_that_are_disabled_need_no_images() {
     let yaml = |k3s: &str| {
         let yaml = format!(
             "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: a\n\
-             nodes: [{{name: a, match: any, role: agent}}]\nk3s: {k3s}\n"
+             nodes: [{{name: a, match: any, role: server}}]\nk3s: {k3s}\n"
         );
         workshop.write("cluster.yaml", yaml.as_bytes());
     };
@@ -322,6 +324,11 @@ fn components_that_are_disabled_need_no_images() {
     done(&workshop, &with);
     yaml("{disable: 'servicelb', disable-helm-controller: true}");
     done(&workshop, &with);
+    // a manifest with a chart needs what installs charts
+    let chart = b"apiVersion: helm.cattle.io/v1\nkind: HelmChart\nmetadata: {name: a}\n";
+    workshop.write("chart.yaml", chart);
+    yaml("{disable: [traefik, servicelb]}\nmanifests: [chart.yaml]");
+    assert!(refused(&workshop, &with).contains("klipper-helm:v0.13.3"));
     yaml("{disable: traefik}");
     assert!(!refused(&workshop, &with).contains("klipper-helm"));
 }

@@ -64,8 +64,8 @@ pub mod haul {
         format!("arch/{arch}/k3s")
     }
 
-    /// What k3s's launcher would unpack, unpacked: `bin/`, `.sha256sums`, `.links`. `hash` is the
-    /// name that the launcher gives the directory (k3s: cmd/k3s/main.go).
+    /// What k3s's launcher would unpack, unpacked: `bin/`, with `.sha256sums` and `.links` in it, and
+    /// `etc/`. `hash` is the name that the launcher gives the directory (k3s: cmd/k3s/main.go).
     pub fn k3s_data(arch: Arch, hash: &str) -> String {
         format!("arch/{arch}/k3s-data/{hash}")
     }

@@ -37,10 +37,10 @@ pub(super) fn set(built: u64, sys: &Path) -> String {
     let rtcs = rtcs(sys);
     let decision = decide(now, built, &rtcs);
     let mut text = describe(decision);
-    if decision.time > now {
-        if let Err(error) = step(decision.time) {
-            text = format!("clock {} UTC; setting it failed: {error}", civil(now));
-        }
+    if decision.time > now
+        && let Err(error) = step(decision.time)
+    {
+        text = format!("clock {} UTC; setting it failed: {error}", civil(now));
     }
     text
 }

@@ -12,7 +12,7 @@ use super::list::{ListError, ModuleList};
 use super::manifest::{FORMAT, FileEntry, Manifest, path};
 use super::modules::{KernelModules, Tables};
 use super::packages::{Fetched, PackagesError};
-use super::{options, programs};
+use super::{options, programs, tools};
 
 /// How hard zstd tries. Most of a pack is compressed already; the rest gains little above this.
 const LEVEL: i32 = 15;
@@ -127,6 +127,9 @@ pub fn build(request: &Request<'_>) -> Result<Built, BuildError> {
             .join(&package.name)
             .join("copyright");
         files.insert(package.licence.clone(), read(&copyright)?);
+    }
+    for (name, _, bytes) in tools::collect(&root, request.arch)? {
+        files.insert(format!("{}{name}", path::TOOLS), bytes);
     }
     let programs: [(&str, PathBuf, Check); 3] = [
         (
@@ -266,7 +269,7 @@ fn choose(request: &Request<'_>, kernel: &KernelModules) -> Result<Chosen, Build
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
     fs::read(path).map_err(|source| BuildError::Read {
         path: path.to_owned(),
         source,

@@ -6,7 +6,7 @@ use image_layout::{Arch, digest::Digest};
 use serde::{Deserialize, Serialize};
 
 /// The format this builder writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Paths inside a pack.
 pub(crate) mod path {
@@ -16,6 +16,8 @@ pub(crate) mod path {
     pub(crate) const AGENT: &str = "agent";
     /// Modules and depmod's tables lie below, as below `/lib/modules/RELEASE`.
     pub(crate) const MODULES: &str = "modules/";
+    /// Programs for file systems, as below `arch/ARCH/tools` of HAUL.
+    pub(crate) const TOOLS: &str = "tools/";
 
     pub(crate) fn licence(package: &str) -> String {
         format!("licences/{package}/copyright")
@@ -36,7 +38,7 @@ pub struct Manifest {
     pub agent_version: String,
     /// The newest modification time inside the packages, in seconds since 1970.
     pub timestamp: u64,
-    /// The packages that kernel, modules and boot loader come from.
+    /// The packages that kernel, modules, boot loader and tools come from.
     pub packages: Vec<Package>,
     /// Modules that go into the initramfs, by their path below the directory of the modules.
     /// All modules of the pack go onto HAUL.

@@ -10,6 +10,7 @@
 //! | `modules/modules.{dep,alias,softdep,builtin}` | depmod's tables, reduced to the packed modules |
 //! | `modules/kernel/...` | kernel modules, compressed as the distribution ships them |
 //! | `systemd-boot.efi` | the boot loader |
+//! | `tools/{ld.so,mke2fs,e2fsck,lib/...}` | programs for file systems on the node, and all they need |
 //! | `vmlinuz` | the kernel |
 //!
 //! Same inputs, same bytes. Opening a pack compares every file with its size and digest.
@@ -25,6 +26,7 @@ mod open;
 mod options;
 mod packages;
 mod programs;
+mod tools;
 
 pub use build::{BuildError, Built, Request, build};
 pub use error::BootPackError;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use image_layout::{Arch, digest::Digest};
+use image_layout::{Arch, digest::Digest, paths::tools};
 
 use super::error::BootPackError;
 use super::manifest::{FORMAT, FileEntry, Manifest, is_plain_path, path};
@@ -111,6 +111,14 @@ impl BootPack {
         self.files
             .iter()
             .filter_map(|(path, bytes)| Some((path.strip_prefix(path::MODULES)?, bytes.as_slice())))
+    }
+
+    /// Programs that make and check file systems on the node, with what they need; paths as below
+    /// [`image_layout::paths::haul::tools`].
+    pub fn tools(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files
+            .iter()
+            .filter_map(|(path, bytes)| Some((path.strip_prefix(path::TOOLS)?, bytes.as_slice())))
     }
 
     /// Licences of the packages; paths as in the pack, `licences/PACKAGE/copyright`.
@@ -221,6 +229,8 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         .iter()
         .map(|name| format!("{}{name}", path::MODULES));
     let programs = [path::KERNEL, path::BOOT_LOADER, path::AGENT].map(str::to_owned);
+    let tools = [tools::LINKER, tools::MKE2FS, tools::E2FSCK];
+    let tools = tools.map(|name| format!("{}{name}", path::TOOLS));
     let modules = manifest
         .initramfs_modules
         .iter()
@@ -232,6 +242,7 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     match programs
         .into_iter()
         .chain(tables)
+        .chain(tools)
         .chain(licences)
         .chain(modules)
         .find(|path| !has(path))

@@ -38,6 +38,13 @@ impl Inputs {
             "root/usr/lib/systemd/boot/efi/systemd-bootx64.efi",
             efi(0x8664),
         );
+        for name in [
+            "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+            "sbin/mke2fs",
+            "sbin/e2fsck",
+        ] {
+            inputs.write(&format!("root/usr/{name}"), elf(62, 1));
+        }
         for (name, text) in tables().files() {
             inputs.write_module(name, text);
         }
@@ -184,6 +191,17 @@ fn two_builds_give_the_same_bytes_and_so_do_their_initramfs() {
 }
 
 #[test]
+fn the_tools_lie_beside_their_linker_and_one_that_is_missing_makes_no_pack() {
+    let inputs = Inputs::new();
+    let pack = inputs.open();
+    let tools: Vec<&str> = pack.tools().map(|(name, _)| name).collect();
+    assert_eq!(tools, ["e2fsck", "ld.so", "mke2fs"]);
+    fs::remove_file(inputs.path("root/usr/sbin/e2fsck")).unwrap();
+    let error = inputs.build("x.bootpack").unwrap_err();
+    assert!(matches!(&error, BuildError::Read { path, .. } if path.ends_with("e2fsck")));
+}
+
+#[test]
 fn what_a_list_asks_for_in_vain_is_said_and_does_not_stop_the_build() {
     let built = Inputs::new().build("x.bootpack").unwrap();
     assert_eq!(built.warnings.len(), 1);
@@ -309,6 +327,7 @@ fn a_manifest_that_lacks_a_part_or_leads_out_of_the_pack_is_refused() {
         ("\"path\": \"agent\"", "\"path\": \"agent2\""),
         ("\"kernelRelease\": \"6", "\"kernelRelease\": \"../6"),
         ("modules/modules.dep", "modules/modules.abc"),
+        ("tools/ld.so", "tools/ld.os"),
     ] {
         let error = open_changed(|entries| replace_in_manifest(entries, from, to));
         assert!(

@@ -21,8 +21,9 @@ pub struct BuildArgs {
     /// Haul to put on the image: archive, chunk or OCI layout
     ///
     /// What `hauler store save` writes (.tar.zst), also as .tar or .tar.gz; any one chunk of a
-    /// haul that was saved in chunks; or a directory with an OCI layout. May be repeated: the
-    /// contents of several hauls are served together.
+    /// haul that was saved in chunks; a directory with an OCI layout; what `docker save` writes;
+    /// k3s-airgap-images-ARCH.tar of a k3s release. May be repeated: the contents of several hauls
+    /// are served together.
     #[arg(long = "haul", value_name = "FILE|DIR", group = "content")]
     pub hauls: Vec<PathBuf>,
 

@@ -184,6 +184,7 @@ fn access(kept: &Kept, agents_only: bool, program: &str) -> Vec<String> {
     };
     let kubeconfig = shell_word(&kept.kubeconfig);
     let directory = shell_word(&kept.directory);
+    let image = kubeconfig.strip_suffix(".kubeconfig").unwrap_or(&directory);
     let mut lines = vec![
         format!("Access    {directory} ({origin})"),
         match agents_only {
@@ -194,7 +195,7 @@ fn access(kept: &Kept, agents_only: bool, program: &str) -> Vec<String> {
     ];
     lines.push(match kept.server.guessed {
         // a name may be no address where kubectl runs
-        true => format!("  {program} kubeconfig {directory} --server ADDRESS > admin.yaml"),
+        true => format!("  {program} kubeconfig {image} --server ADDRESS > admin.yaml"),
         false => format!("  kubectl --kubeconfig {kubeconfig} get nodes"),
     });
     lines

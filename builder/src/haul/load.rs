@@ -162,6 +162,7 @@ fn read(
         store.drop_unnamed()?;
         merged.add(name, entries, &store);
     }
+    merged.join(&mut store)?;
     let index = merged.index_json().map_err(|error| HaulError::Write {
         path: layout.join(hauler::INDEX),
         source: error.into(),

@@ -1,13 +1,17 @@
 //! Several hauls become one: one index, in one form, each name once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use image_layout::catalog::{BlobSource, CatalogError};
 use image_layout::digest::Digest;
 use image_layout::hauler::{self, Content, Kind, Name, Subjects};
-use image_layout::oci::{Descriptor, Manifest, annotation, media_type};
+use image_layout::oci::{Descriptor, Manifest, Platform, annotation, media_type};
 use image_layout::text::printable;
 use serde::Serialize;
+
+use super::error::{HaulError, Place};
+use super::store::Store;
 
 /// What an entry is called in the merged index. The order of this type is the order of the index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +35,24 @@ enum Role {
 #[derive(Default)]
 pub(super) struct Merged {
     entries: BTreeMap<Key, (Descriptor, usize)>,
+    /// Images of earlier hauls that have the name of an entry and run elsewhere.
+    elsewhere: BTreeMap<Key, BTreeMap<Platform, (Descriptor, usize)>>,
     hauls: Vec<String>,
     warnings: Vec<String>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Index<'a> {
+    schema_version: u32,
+    media_type: &'static str,
+    manifests: Vec<&'a Descriptor>,
+}
+
 impl Merged {
     /// Adds the entries of one haul, whose manifests are in `blobs`. What it names goes before
-    /// what earlier hauls call the same.
+    /// what earlier hauls call the same, except for an image that runs on another platform: those
+    /// are joined, see [`Merged::join`].
     pub(super) fn add(&mut self, haul: String, entries: Vec<Descriptor>, blobs: &dyn BlobSource) {
         let number = self.hauls.len();
         let subjects = Subjects::of(&entries);
@@ -54,6 +69,11 @@ impl Merged {
                 {
                     self.replaced(&key.name, &entry, &replaced, &haul);
                 }
+                let joined = Key {
+                    name: key.name.clone(),
+                    role: Role::Named { index: false },
+                };
+                self.set_aside(&joined, &entry, number, &haul, blobs);
             }
             let name = key.name.clone();
             let digest = entry.digest;
@@ -64,6 +84,103 @@ impl Merged {
             }
         }
         self.hauls.push(haul);
+    }
+
+    /// Keeps what `entry` would replace and need not, since it runs on another platform; drops
+    /// what was kept so and is replaced now.
+    fn set_aside(
+        &mut self,
+        key: &Key,
+        entry: &Descriptor,
+        number: usize,
+        haul: &str,
+        blobs: &dyn BlobSource,
+    ) {
+        let platform = platform(entry, blobs);
+        if let Some((earlier, from)) = self.entries.get(key)
+            && *from < number
+            && earlier.digest != entry.digest
+            && let (Some(its), Some(new)) = (self::platform(earlier, blobs), &platform)
+            && its != *new
+        {
+            let (earlier, from) = (earlier.clone(), *from);
+            self.entries.remove(key);
+            let elsewhere = self.elsewhere.entry(key.clone()).or_default();
+            elsewhere.insert(its, (earlier, from));
+        }
+        let Some(mut elsewhere) = self.elsewhere.remove(key) else {
+            return;
+        };
+        match &platform {
+            Some(platform) => {
+                if let Some(replaced) = elsewhere.remove(platform) {
+                    self.replaced(&key.name, entry, &replaced, haul);
+                }
+                self.elsewhere.insert(key.clone(), elsewhere);
+            }
+            // an index says all there is
+            None => {
+                for replaced in elsewhere.values() {
+                    self.replaced(&key.name, entry, replaced, haul);
+                }
+            }
+        }
+    }
+
+    /// Makes one index of images of one name that came from several hauls for several platforms, as
+    /// k3s's archives for x86_64 and for arm64 do. `store` gets the indexes.
+    pub(super) fn join(&mut self, store: &mut Store) -> Result<(), HaulError> {
+        for (key, mut images) in std::mem::take(&mut self.elsewhere) {
+            let Some((entry, number)) = self.entries.get(&key).cloned() else {
+                continue;
+            };
+            let Some(platform) = platform(&entry, store) else {
+                continue;
+            };
+            let named = Key {
+                role: Role::Named { index: true },
+                ..key.clone()
+            };
+            if images.is_empty() || self.entries.contains_key(&named) {
+                continue;
+            }
+            images.insert(platform, (entry.clone(), number));
+            let docker =
+                |(image, _): &(Descriptor, usize)| image.media_type == media_type::DOCKER_MANIFEST;
+            let kind = match images.values().all(docker) {
+                true => media_type::DOCKER_LIST,
+                false => media_type::OCI_INDEX,
+            };
+            let manifests: Vec<Descriptor> = images
+                .into_iter()
+                .map(|(platform, (image, _))| Descriptor {
+                    platform: Some(platform),
+                    annotations: BTreeMap::new(),
+                    ..image
+                })
+                .collect();
+            let place = Place::of(Path::new(&key.name));
+            let index = serde_json::to_vec(&Index {
+                schema_version: 2,
+                media_type: kind,
+                manifests: manifests.iter().collect(),
+            })
+            .map_err(|error| place.read_error(error.into()))?;
+            let digest = Digest::sha256_of(&index);
+            let size = index.len() as u64;
+            store.take(&digest, size, &mut index.as_slice(), &place, &mut || {})?;
+            let mut joined = Descriptor {
+                media_type: kind.to_owned(),
+                digest,
+                size,
+                ..entry
+            };
+            let kind = "dev.hauler/imageIndex".to_owned();
+            joined.annotations.insert(annotation::KIND.to_owned(), kind);
+            self.entries.remove(&key);
+            self.entries.insert(named, (joined, number));
+        }
+        Ok(())
     }
 
     fn replaced(&mut self, name: &str, by: &Descriptor, was: &(Descriptor, usize), haul: &str) {
@@ -93,13 +210,6 @@ impl Merged {
 
     /// `index.json` of the merged layout: the same hauls give the same bytes.
     pub(super) fn index_json(&self) -> serde_json::Result<Vec<u8>> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Index<'a> {
-            schema_version: u32,
-            media_type: &'static str,
-            manifests: Vec<&'a Descriptor>,
-        }
         serde_json::to_vec(&Index {
             schema_version: 2,
             media_type: media_type::OCI_INDEX,
@@ -198,4 +308,17 @@ fn manifest(entry: &Descriptor, blobs: &dyn BlobSource) -> Manifest {
     bytes
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()
+}
+
+/// The platform of an image of one platform, as its configuration says.
+fn platform(entry: &Descriptor, blobs: &dyn BlobSource) -> Option<Platform> {
+    let manifest = manifest(entry, blobs);
+    if Content::of(&manifest) != Content::Image {
+        return None;
+    }
+    let config = manifest.config?;
+    let small = blobs.size(&config.digest)? <= image_layout::limits::MANIFEST_BYTES;
+    let bytes = small.then(|| blobs.read(&config.digest).ok()).flatten()?;
+    let platform: Platform = serde_json::from_slice(&bytes).ok()?;
+    platform.is_known().then_some(platform)
 }

@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn node(name: &str, role: &str) -> String {
-        format!("- {{name: {name}, match: {{serial: {name}}}, role: {role}}}\n")
+        format!("- {{name: {name}, match: {{serial: X-{name}}}, role: {role}}}\n")
     }
 
     fn said(rest: &str, agents_only: bool) -> Option<String> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use image_layout::catalog::{self, Catalog};
 use image_layout::image::{BlobTotals, ImageInfo};
-use image_layout::paths::haul;
+use image_layout::paths::{haul, tools};
 use image_layout::{digest::Hasher, hauler};
 
 use super::error::ImageError;
@@ -66,6 +66,10 @@ pub(super) fn lay_out(root: &Path, inputs: &Inputs, info: &ImageInfo) -> Result<
         let modules = haul::modules(arch, &pack.manifest().kernel_release);
         for (name, contents) in pack.haul_modules() {
             put(root, &format!("{modules}/{name}"), contents)?;
+        }
+        let tools = haul::tools(arch);
+        for (name, contents) in pack.tools() {
+            put(root, &format!("{tools}/{name}"), contents)?;
         }
         let firmware = haul::firmware(arch);
         for (name, contents) in &inputs.firmware {
@@ -130,10 +134,12 @@ fn copy_k3s(k3s: &K3sBinary, to: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Permissions on HAUL don't depend on the umask: k3s and what it brings are programs, secrets are
-/// root's alone, nothing else is either.
+/// Permissions on HAUL don't depend on the umask: k3s, what it brings, and the dynamic linker of the
+/// tools are programs; secrets are root's alone; nothing else is either.
 pub(super) fn set_modes(root: &Path, tree: &Tree, inputs: &Inputs) -> Result<(), ImageError> {
-    let programs: BTreeSet<String> = inputs.k3s.keys().map(|arch| haul::k3s(*arch)).collect();
+    let mut programs: BTreeSet<String> = inputs.k3s.keys().map(|arch| haul::k3s(*arch)).collect();
+    let linkers = inputs.packs.iter().map(|pack| pack.arch());
+    programs.extend(linkers.map(|arch| format!("{}/{}", haul::tools(arch), tools::LINKER)));
     for name in tree.files() {
         // set when it was unpacked
         if inputs.is_k3s_data(name) {

@@ -27,7 +27,8 @@ pub(super) fn check(
     if !inputs.runs_k3s() {
         return Ok(());
     }
-    let needs = Needs::of(&inputs.cluster, false);
+    let charts = inputs.manifests.files.values().any(|file| has_chart(file));
+    let needs = Needs::of(&inputs.cluster, charts);
     let mut missing = BTreeMap::new();
     let mut warnings = Vec::new();
     for (arch, k3s) in &inputs.k3s {
@@ -67,6 +68,12 @@ pub(super) fn check(
         }));
     }
     Ok(())
+}
+
+/// Whether a manifest has a `HelmChart`, by the group of that kind (k3s-io/helm-controller:
+/// pkg/apis/helm.cattle.io).
+fn has_chart(manifest: &[u8]) -> bool {
+    memchr::memmem::find(manifest, b"helm.cattle.io/").is_some()
 }
 
 /// The list for a binary: the one that was named, else the one beside it, else one in the hauls.

@@ -247,6 +247,9 @@ fn seed(
         for (name, contents) in pack.haul_modules() {
             seed.contents(&format!("{}/{name}", pack.arch()), contents);
         }
+        for (name, contents) in pack.tools() {
+            seed.contents(&format!("{}/tools/{name}", pack.arch()), contents);
+        }
     }
     for (arch, k3s) in &inputs.k3s {
         seed.digest(&format!("k3s {arch}"), &k3s.digest);

@@ -95,7 +95,7 @@ impl Needs {
                 Some(Component::Helm) if self.helm_job.is_some() => {}
                 Some(component) if !self.needs(component) => {}
                 Some(_) => {
-                    needed.insert(self.from_registry(image)?);
+                    needed.insert(self.by_registry(image)?);
                 }
                 // nothing of k3s's own: a list that somebody made longer
                 None => {
@@ -135,7 +135,7 @@ impl Needs {
 
     /// An image of k3s's own by the name that its manifests give it, which begins with
     /// `system-default-registry` if there is one.
-    fn from_registry(&self, image: &Reference) -> Result<Reference, InvalidReference> {
+    fn by_registry(&self, image: &Reference) -> Result<Reference, InvalidReference> {
         let Some(registry) = &self.registry else {
             return Ok(image.clone());
         };

@@ -138,6 +138,10 @@ fn boot_pack(arch: Arch, path: &Path) {
         ("modules/modules.dep", format!("{module}:\n").into_bytes()),
         ("modules/modules.softdep", b"".to_vec()),
         ("systemd-boot.efi", [b"MZ", arch.name().as_bytes()].concat()),
+        ("tools/e2fsck", elf(arch.elf_machine(), b"e2fsck")),
+        ("tools/ld.so", elf(arch.elf_machine(), b"ld.so")),
+        ("tools/lib/libc.so.6", elf(arch.elf_machine(), b"libc")),
+        ("tools/mke2fs", elf(arch.elf_machine(), b"mke2fs")),
         ("vmlinuz", vec![arch.name().len() as u8; 2_000_000]),
     ]
     .into_iter()

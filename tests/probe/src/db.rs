@@ -34,6 +34,9 @@ struct Kept {
 pub struct Node {
     /// Its `/etc/machine-id`.
     pub machine_id: String,
+    /// Its `/proc/sys/kernel/random/boot_id` when its kubelet last wrote.
+    #[serde(default)]
+    pub boot_id: String,
     /// Its node-ip.
     pub address: String,
     /// What its kubelet last said.
@@ -114,7 +117,11 @@ impl Db {
                     {"type": "DiskPressure", "status": "False"},
                     {"type": "Ready", "status": status, "reason": "KubeletReady"},
                 ],
-                "nodeInfo": {"machineID": node.machine_id, "kubeletVersion": crate::VERSION},
+                "nodeInfo": {
+                    "machineID": node.machine_id,
+                    "bootID": node.boot_id,
+                    "kubeletVersion": crate::VERSION,
+                },
             },
         }))
     }

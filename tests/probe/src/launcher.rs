@@ -165,11 +165,30 @@ fn link_cni(data: &Path, place: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether `data/current` and `data/cni` lead into what was unpacked at `place`.
+pub fn links(place: &Path) -> (Result<String, String>, Result<String, String>) {
+    let data = place.parent().unwrap_or(place);
+    let leads = |link: &str, target: PathBuf| {
+        let real =
+            |path: &Path| fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()));
+        let (found, wanted) = (real(&data.join(link))?, real(&target)?);
+        match found == wanted {
+            true => Ok(found.display().to_string()),
+            false => Err(format!("{link} leads to {}", found.display())),
+        }
+    };
+    let program = place.join("bin/cni");
+    (
+        leads("current", place.to_owned()),
+        leads("cni/bridge", program),
+    )
+}
+
 /// Makes a link, in place of whatever has its name.
 pub fn relink(target: &Path, link: &Path) -> Result<()> {
     match fs::remove_file(link) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("removing {}", link.display()));
+            Err(error).with_context(|| format!("removing {}", link.display()))
         }
         _ => symlink(target, link).with_context(|| format!("linking {}", link.display())),
     }
@@ -201,4 +220,89 @@ pub fn execute(
         .env("K3S_DATA_DIR", place)
         .exec();
     Err(error).with_context(|| format!("exec: {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+
+    /// A file of the launcher's shape with three files and two links.
+    fn launcher(at: &Path, sum: &str) {
+        let mut tar = tar::Builder::new(Vec::new());
+        let sums = format!("{sum}  k3s\n");
+        for (name, text) in [
+            ("./bin/k3s", "main"),
+            ("./bin/cni", "plugins"),
+            ("./bin/.sha256sums", sums.as_str()),
+            ("./bin/.links", "bridge cni\nk3s-server k3s\n"),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o755);
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        for (name, to) in [("./bin/bridge", "cni"), ("./bin/k3s-server", "k3s")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            tar.append_link(&mut header, name, to).unwrap();
+        }
+        let tar = tar.into_inner().unwrap();
+        let archive = compress_to_vec(tar.as_slice(), CompressionLevel::Fastest);
+        let mut file = b"program".to_vec();
+        file.extend(&archive);
+        file.extend(hex::encode(Sha256::digest(&archive)).as_bytes());
+        file.extend(b".tar.zst");
+        file.extend(7_u64.to_le_bytes());
+        file.extend((archive.len() as u64).to_le_bytes());
+        file.extend(MAGIC);
+        fs::write(at, file).unwrap();
+    }
+
+    #[test]
+    fn an_archive_is_unpacked_once_and_linked_as_k3s_links_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("k3s");
+        launcher(&file, &hex::encode(Sha256::digest(b"main")));
+        let archive = Archive::of(&file).unwrap().unwrap();
+        let place = archive.extract(directory.path()).unwrap();
+        let data = directory.path().join("data");
+        let (current, plugin) = links(&place);
+        assert!(current.is_ok() && plugin.is_ok());
+        assert_eq!(fs::read_link(data.join("current")).unwrap(), place);
+        assert_eq!(
+            fs::read(data.join("current/bin/k3s-server")).unwrap(),
+            b"main"
+        );
+        assert_eq!(
+            fs::read_link(data.join("cni/bridge")).unwrap(),
+            place.join("bin/cni")
+        );
+        // what lies there is taken as it is
+        fs::write(place.join("bin/k3s"), "changed").unwrap();
+        assert_eq!(archive.extract(directory.path()).unwrap(), place);
+        assert_eq!(fs::read(place.join("bin/k3s")).unwrap(), b"changed");
+    }
+
+    #[test]
+    fn a_damaged_archive_and_a_bare_program_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("k3s");
+        launcher(&file, &"0".repeat(64));
+        let why = Archive::of(&file)
+            .unwrap()
+            .unwrap()
+            .extract(directory.path())
+            .unwrap_err();
+        assert!(
+            why.to_string()
+                .starts_with("Hash for file k3s expected to be 000"),
+            "{why}"
+        );
+        assert!(!directory.path().join("data/current").exists());
+        fs::write(&file, "x".repeat(1000)).unwrap();
+        assert!(Archive::of(&file).unwrap().is_none());
+    }
 }

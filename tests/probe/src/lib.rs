@@ -4,6 +4,7 @@
 //! condition by name, and then behaves like k3s as far as a node can tell: `docs/testing.md`.
 
 pub mod aux;
+pub mod balancer;
 pub mod conditions;
 pub mod config;
 pub mod db;

@@ -2,6 +2,7 @@
 //! `registries.yaml`, with `ns=` wherever the endpoint is not the registry itself.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
@@ -15,6 +16,9 @@ use crate::report::{self, condition, verdict};
 const FILE: &str = "/etc/rancher/k3s/registries.yaml";
 /// The log of the node's registry.
 const LOG: &str = "/run/haulboot/logs/registry.log";
+/// How long a line may take to get there, and how often it is looked for.
+const LOG_PATIENCE: Duration = Duration::from_secs(10);
+const LOG_PAUSE: Duration = Duration::from_millis(250);
 const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*";
@@ -263,24 +267,29 @@ fn another(registries: &Registries, pause: &Image) -> Result<Option<Image>> {
     Ok(None)
 }
 
+/// Looks for the pull in the log, which PID 1 writes a little later.
 fn logged(pause: &Image) -> Result<String> {
-    let log = std::fs::read(LOG).with_context(|| format!("open {LOG}"))?;
-    let log = String::from_utf8_lossy(&log);
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains(&pause.repository))
-        .collect();
-    let with = lines
-        .iter()
-        .filter(|line| line.contains("ns=docker.io"))
-        .count();
-    ensure!(
-        with > 0,
-        "{} lines name {}, none of them has ns=",
-        lines.len(),
-        pause.repository
-    );
-    Ok(format!("{with} of {} lines", lines.len()))
+    let deadline = Instant::now() + LOG_PATIENCE;
+    loop {
+        let log = std::fs::read(LOG).with_context(|| format!("open {LOG}"))?;
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(&pause.repository))
+            .collect();
+        let ns = format!("ns={}", pause.registry);
+        let with = lines.iter().filter(|line| line.contains(&ns)).count();
+        if with > 0 {
+            return Ok(format!("{with} of {} lines", lines.len()));
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{} lines name {}, none of them has {ns}",
+            lines.len(),
+            pause.repository
+        );
+        std::thread::sleep(LOG_PAUSE);
+    }
 }
 
 #[cfg(test)]

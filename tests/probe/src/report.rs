@@ -1,14 +1,23 @@
 //! What the probe found, as JSON lines: to the virtio-serial port of tests, and to its log.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
 /// Name of the virtio-serial port that tests listen on.
 pub const PORT: &str = "org.haulboot.probe";
+
+/// How long the listener may take for a line.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 
 #[derive(Default)]
 struct Told {
@@ -21,7 +30,14 @@ fn told() -> MutexGuard<'static, Told> {
     static TOLD: OnceLock<Mutex<Told>> = OnceLock::new();
     TOLD.get_or_init(|| {
         Mutex::new(Told {
-            port: find_port().and_then(|path| OpenOptions::new().write(true).open(path).ok()),
+            port: find_port().and_then(|path| {
+                let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+                OpenOptions::new()
+                    .write(true)
+                    .custom_flags(nonblocking)
+                    .open(path)
+                    .ok()
+            }),
             ..Told::default()
         })
     })
@@ -50,10 +66,29 @@ fn write(told: &mut Told, event: &Value) {
     // one write a line, so that lines of two processes on one log do not mix
     let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(port) = &mut told.port
-        && port.write_all(line.as_bytes()).is_err()
+        && !sent(port, line.as_bytes())
     {
         told.port = None;
     }
+}
+
+/// Writes a line to the port; waits no longer than [`PATIENCE`] for a machine outside that does not
+/// read it.
+fn sent(port: &mut File, mut line: &[u8]) -> bool {
+    while !line.is_empty() {
+        match port.write(line) {
+            Ok(written) => line = line.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut fds = [PollFd::new(&*port, PollFlags::OUT)];
+                if !rustix::event::poll(&mut fds, Some(&PATIENCE)).is_ok_and(|ready| ready > 0) {
+                    return false;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// One condition of `k3s.md`: whether it holds, and what was found.

@@ -102,6 +102,9 @@ fn start(role: Role, arguments: &[OsString]) -> Result<()> {
     if let Some(place) = place {
         let detected = crate::aux::detect(&place).map_err(|error| format!("{error:#}"));
         report::verdict("links in bin/aux can be replaced", detected);
+        let (current, plugin) = launcher::links(&place);
+        report::verdict("data/current leads to what was unpacked", current);
+        report::verdict("data/cni has the network plugins", plugin);
     }
     run(role, &config)
 }
@@ -113,6 +116,7 @@ fn run(role: Role, config: &Config) -> Result<()> {
         name: node_name(config),
         address: config.get("node-ip").unwrap_or("127.0.0.1").to_owned(),
         machine_id: read("/etc/machine-id"),
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
         password_file: PathBuf::from("/etc/rancher/node/password"),
         data_dir: config.data_dir(),
         url: url.to_owned(),
@@ -141,7 +145,7 @@ fn run(role: Role, config: &Config) -> Result<()> {
                 config.get("lb-server-port").unwrap_or(LOCAL_PORT)
             );
             let listener = TcpListener::bind(&local).with_context(|| format!("listen {local}"))?;
-            join::forward(listener, address)?;
+            crate::balancer::forward(listener, address)?;
             (member(url, &local, token), None)
         }
         Role::Server => {
@@ -165,7 +169,7 @@ fn run(role: Role, config: &Config) -> Result<()> {
     if let Err(error) = crate::pull::check(config) {
         report::condition("registries.yaml is k3s's", false, format!("{error:#}"));
     }
-    member.register(&joined)?;
+    member.register(&joined);
     if let Some(server) = server {
         server.ready.store(true, Ordering::Release);
         crate::manifests::check(&config.data_dir());
@@ -192,12 +196,8 @@ fn serve(config: &Config, token: Option<String>) -> Result<Arc<Server>> {
         }
     }
     let token = token.map_or_else(join::random, Ok)?;
-    let token = Token::parse(&token).map_err(|why| anyhow!(why))?;
     let agent_token = config.agent_token().map_err(|why| anyhow!(why))?;
-    let agent_token = agent_token
-        .map(|token| Token::parse(&token).map_err(|why| anyhow!(why)))
-        .transpose()?;
-    let server = Arc::new(Server::new(&data_dir, &token, agent_token.as_ref())?);
+    let server = Arc::new(Server::new(&data_dir, token, agent_token)?);
     let mut names: Vec<String> = [
         "kubernetes",
         "kubernetes.default",

@@ -43,14 +43,20 @@ enum Client {
 }
 
 impl Server {
-    /// A server over what lies in DATA-DIR/server.
-    pub fn new(data_dir: &Path, token: &Token, agent_token: Option<&Token>) -> Result<Server> {
+    /// A server over what lies in DATA-DIR/server. What `token` and `agent-token` say is what must
+    /// be sent, whole, also where it has the secure form; only the agents' secret is taken out of
+    /// such a server's token where there is none for agents (k3s: pkg/daemons/control/deps).
+    pub fn new(data_dir: &Path, token: String, agent_token: Option<String>) -> Result<Server> {
         let tls = data_dir.join("server/tls");
+        let agent_secret = match agent_token {
+            Some(token) => token,
+            None => Token::parse(&token).map_or_else(|_| token.clone(), |parsed| parsed.secret),
+        };
         Ok(Server {
             server_ca: Ca::read(&tls, "server-ca")?,
             client_ca: Ca::read(&tls, "client-ca")?,
-            server_secret: token.secret.clone(),
-            agent_secret: agent_token.unwrap_or(token).secret.clone(),
+            server_secret: token,
+            agent_secret,
             ready: AtomicBool::new(false),
             db: Mutex::new(Db::open(data_dir)?),
         })
@@ -257,6 +263,7 @@ fn from_api(body: &Value) -> Node {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Node {
         machine_id: text(&status["nodeInfo"]["machineID"]),
+        boot_id: text(&status["nodeInfo"]["bootID"]),
         address: list("addresses")
             .iter()
             .find(|address| address["type"] == "InternalIP")

@@ -1,6 +1,7 @@
 //! The stages *state* and *cluster*: this machine becomes a node of Kubernetes.
 //!
-//! `stage` is the course of events; PID 1 starts k3s when it is told to (see `crate::report`).
+//! `stage` is the course of events up to the start of k3s, `watch` what comes after; PID 1 starts k3s
+//! when it is told to (see `crate::report`).
 
 mod carried;
 mod early_clock;
@@ -14,6 +15,7 @@ mod stage;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub(super) use machine::ThisMachine;
 pub(super) use stage::{Pace, Stages};

@@ -230,7 +230,7 @@ mod tests {
             );
         }
         assert!(!parse(br#"{"kind":"Node"}"#).unwrap().ready);
-        assert!(parse(b"[]").is_err());
+        assert!(parse(b"pong").is_err());
     }
 
     #[test]

@@ -55,11 +55,14 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Whether this machine's kubelet, in this boot, wrote that Node. What neither side says does
-    /// not count.
+    /// Whether this machine's kubelet, in this boot, wrote that Node. The boot decides; the machine
+    /// only where a boot is not said.
     fn wrote(&self, node: &NodeObject) -> bool {
-        let same = |own: &str, theirs: &str| own.is_empty() || theirs.is_empty() || own == theirs;
-        same(&self.boot_id, &node.boot_id) && same(&self.machine_id, &node.machine_id)
+        let known = |own: &str, theirs: &str| !own.is_empty() && !theirs.is_empty();
+        if known(&self.boot_id, &node.boot_id) {
+            return self.boot_id == node.boot_id;
+        }
+        !known(&self.machine_id, &node.machine_id) || self.machine_id == node.machine_id
     }
 }
 
@@ -185,17 +188,12 @@ impl Standing {
         }
     }
 
-    /// PID 1 says how k3s stands.
+    /// PID 1 says how k3s stands. Of every end it has told the person already.
     pub(super) fn k3s_says(&mut self, k3s: K3sState, now: Instant) -> Vec<Act> {
         let mut acts = Vec::new();
         let ends = k3s.ends.saturating_sub(self.k3s.ends);
         if ends > 0 {
             self.ends_in_a_row = self.ends_in_a_row.saturating_add(ends);
-            let again = match k3s.running {
-                true => "; it was started again".to_owned(),
-                false => format!("; it is started again in {} s", k3s.pause),
-            };
-            acts.push(Act::Notice(format!("k3s ended ({}){again}", k3s.how)));
             if self.ends_in_a_row >= ENDS && self.ended_well != Some(false) {
                 self.ended_well = Some(false);
                 acts.push(Act::Ends);

@@ -436,9 +436,20 @@ fn without_a_cable_every_card_is_listed_and_one_put_in_later_counts() {
         assert!(words.contains("virtio_net, no cable)"), "{words}");
         sh("ip link set other0 up");
         assert_eq!(node.end().await.0, Outcome::Done);
+        let own = Some((Ipv4Addr::new(10, 0, 0, 7), "eth0".to_owned()));
+        assert_eq!(
+            *node.reach.borrow(),
+            Reach {
+                own: own.clone(),
+                up: true
+            }
+        );
         sh("ip link set other0 down");
         node.until(|node| node.notices.contains(&"eth0: the cable is out".to_owned()))
             .await;
+        // the address stays the node's
+        let down = node.reach.wait_for(|reach| !reach.up).await.unwrap();
+        assert_eq!(down.own, own);
     });
 }
 

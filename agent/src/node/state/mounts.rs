@@ -6,9 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 /// Enough for the mounts of several hundred pods.
 const MOUNTINFO_BYTES: u64 = 16 << 20;
@@ -102,12 +100,6 @@ pub(super) fn keep_apart(target: &Path) -> io::Result<()> {
 /// Lets a directory appear at `target` too.
 pub(super) fn bind(directory: &Path, target: &Path) -> io::Result<()> {
     Ok(mount_bind(directory, target)?)
-}
-
-/// Undoes a mount that turned out unfit, at once for those who come later.
-pub(super) fn undo(target: &Path) {
-    // nothing can be done about a failure: the next attempt finds the mount and says so
-    let _ = unmount(target, UnmountFlags::DETACH);
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ pub(super) fn refine(path: &Path, block: u64, mut held: Vec<String>) -> Contents
 
 /// Why STATE can't be on the stick.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TableError {
+pub(in crate::node) enum TableError {
     /// The device.
     #[error("{0}")]
     Io(#[from] io::Error),

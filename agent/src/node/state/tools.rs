@@ -42,7 +42,7 @@ impl Tools {
         Tools::at(haul.join(paths::haul::tools(Arch::current())))
     }
 
-    fn at(directory: PathBuf) -> Result<Tools, StateError> {
+    pub(super) fn at(directory: PathBuf) -> Result<Tools, StateError> {
         let all = [tools::LINKER, tools::MKE2FS, tools::E2FSCK];
         match all.iter().find(|name| !directory.join(name).is_file()) {
             Some(name) => Err(StateError::NoTools(directory.join(name))),

@@ -1,7 +1,9 @@
 //! Waiting for what may take long, with an end.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,23 +15,53 @@ use super::problem::StateError;
 /// The kernel's own group of device events.
 const KERNEL_GROUP: u32 = 1;
 
+/// Threads left behind at most; the stage is tried again and again, and each try may leave one.
+const LEFT_BEHIND: usize = 4;
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
 /// Does something that reads or writes a device, in a thread of its own: with a dying device it
-/// never returns, and no signal reaches it. Then the thread is left behind.
+/// never returns, and no signal reaches it. Then the thread is left behind. With
+/// [`LEFT_BEHIND`] of them nothing more is tried until one comes back after all.
 pub(super) fn bounded<T: Send + 'static>(
     doing: String,
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StateError> {
+    let stuck = StateError::Stuck {
+        doing,
+        seconds: patience.as_secs(),
+    };
+    if LEFT.load(Ordering::Relaxed) >= LEFT_BEHIND {
+        return Err(stuck);
+    }
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let _ = sender.send(work());
+    // set by the first of the two: the work that ended, or the wait for it
+    let decided = Arc::new(AtomicBool::new(false));
+    std::thread::spawn({
+        let decided = Arc::clone(&decided);
+        move || {
+            let done = work();
+            if decided.swap(true, Ordering::Relaxed) {
+                LEFT.fetch_sub(1, Ordering::Relaxed);
+            }
+            // nobody takes it if it was given up
+            let _ = sender.send(done);
+        }
     });
-    receiver
-        .recv_timeout(patience)
-        .map_err(|_| StateError::Stuck {
-            doing,
-            seconds: patience.as_secs(),
-        })
+    match receiver.recv_timeout(patience) {
+        Ok(done) => return Ok(done),
+        // the work panicked: nothing is left behind
+        Err(RecvTimeoutError::Disconnected) => return Err(stuck),
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    // before the thread can find out that it was left
+    LEFT.fetch_add(1, Ordering::Relaxed);
+    if decided.swap(true, Ordering::Relaxed) {
+        // it ended in this very moment, or died
+        LEFT.fetch_sub(1, Ordering::Relaxed);
+        return receiver.recv().map_err(|_| stuck);
+    }
+    Err(stuck)
 }
 
 /// The kernel's device events. Opened before the first look at the devices, it misses none.

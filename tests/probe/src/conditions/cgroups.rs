@@ -16,7 +16,7 @@ pub(super) fn check() {
     verdict(
         "cgroup2 is mounted",
         magic.and_then(|stat| {
-            let magic = u64::from_ne_bytes((stat.f_type as i64).to_ne_bytes());
+            let magic = u64::from_ne_bytes(stat.f_type.to_ne_bytes());
             ensure(magic == CGROUP2_MAGIC, format!("{magic:#x}"))
         }),
     );

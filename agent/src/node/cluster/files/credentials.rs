@@ -1,6 +1,5 @@
 //! The cluster's secrets, from HAUL to where k3s looks for them.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -161,6 +160,7 @@ fn damaged(file: &str) -> FilesError {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 

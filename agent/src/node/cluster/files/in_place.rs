@@ -73,9 +73,6 @@ impl Layers {
     }
 
     fn mount(&self) -> Result<(), FilesError> {
-        if is_mount(&self.target, OVERLAY) {
-            return Ok(());
-        }
         directory(&self.scratch, 0o700)?;
         if !is_mount(&self.scratch, TMPFS) {
             mount("tmpfs", &self.scratch, "tmpfs", FLAGS, SCRATCH_OPTIONS)
@@ -148,6 +145,11 @@ pub(super) fn put_in_place(
     let layers = Layers::new(root, on_haul, data_dir, hash);
     if !layers.lower.join("bin/k3s").is_file() {
         return Ok(false);
+    }
+    if is_mount(&layers.target, OVERLAY) {
+        // k3s may run from it already: whatever happens, it stays
+        links(root, data_dir, hash)?;
+        return Ok(true);
     }
     let done = layers
         .mount()
@@ -297,5 +299,68 @@ mod tests {
             assert!(!done.unwrap());
             assert!(!root.path().join("d").exists());
         }
+    }
+
+    /// Runs a test on a thread whose mounts are nobody else's.
+    fn with_own_mounts(test: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+                    .expect("this test mounts and needs root");
+                let private = rustix::mount::MountPropagationFlags::PRIVATE
+                    | rustix::mount::MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", private).unwrap();
+                test();
+            });
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_changed_in_place_goes_to_memory_and_the_stick_stays_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let on_haul = root.path().join("haul");
+        let lower = on_haul.join(haul::k3s_data(Arch::current(), HASH));
+        unpacked(&lower);
+        symlink("detect", lower.join("bin/aux/iptables")).unwrap();
+        with_own_mounts(|| {
+            let place = || put_in_place(root.path(), &on_haul, Path::new("/d"), Some(HASH));
+            assert!(place().unwrap());
+            let target = root.path().join("d/data").join(HASH);
+            let iptables = target.join("bin/aux/iptables");
+            link(Path::new("xtables-nft-multi"), &iptables).unwrap();
+            // as after a restart of this process
+            clear(root.path(), Path::new("/d"));
+            assert!(place().unwrap());
+            let changed = fs::read_link(&iptables).unwrap();
+            assert_eq!(changed, Path::new("xtables-nft-multi"));
+            let below = fs::read_link(lower.join("bin/aux/iptables")).unwrap();
+            assert_eq!(below, Path::new("detect"));
+            let current = fs::read_link(root.path().join("d/data/current")).unwrap();
+            assert_eq!(current, Path::new("/d/data").join(HASH));
+            assert!(is_mount(&target, OVERLAY), "mounted once");
+            unmount(&target, UnmountFlags::DETACH).unwrap();
+            assert!(!is_mount(&target, OVERLAY), "and not twice");
+        });
+    }
+
+    #[test]
+    fn what_fails_half_way_leaves_nothing_that_the_launcher_would_take_for_complete() {
+        let root = tempfile::tempdir().unwrap();
+        let on_haul = root.path().join("haul");
+        let lower = on_haul.join(haul::k3s_data(Arch::current(), HASH));
+        unpacked(&lower);
+        // no directory of plug-ins can be made
+        fs::create_dir_all(root.path().join("d/data")).unwrap();
+        fs::write(root.path().join("d/data/cni"), "").unwrap();
+        with_own_mounts(|| {
+            let done = put_in_place(root.path(), &on_haul, Path::new("/d"), Some(HASH));
+            assert!(done.unwrap_err().to_string().starts_with("making "));
+            assert!(!root.path().join("d/data").join(HASH).exists());
+            assert!(!root.path().join("run/haulboot").join(SCRATCH).exists());
+        });
+        assert!(lower.join("bin/k3s").exists());
     }
 }

@@ -137,6 +137,13 @@ impl Api {
         }
     }
 
+    /// Stops listening; gives the port.
+    pub(super) async fn stop(&mut self) -> u16 {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
+        self.address.port()
+    }
+
     pub(super) fn url(&self) -> String {
         format!("https://{}", self.address)
     }

@@ -268,9 +268,6 @@ fn k3s_that_ends_three_times_is_a_screen_until_the_node_is_ready() {
         rig.pid1.k3s(true, false, 0);
         for ends in 1..=3 {
             rig.pid1.k3s(false, false, ends);
-            rig.pid1
-                .notice("k3s ended (exit code 1); it is started again in 5 s")
-                .await;
         }
         let (outcome, detail, problem) = rig.pid1.end(Stage::Cluster).await;
         assert_eq!(outcome, Outcome::Failed);
@@ -293,12 +290,9 @@ fn an_agent_joins_its_server_and_is_started_anew_when_it_was_forgotten() {
     local(async || {
         let mut rig = Rig::start(Role::Agent, Some(cluster()), Image::K3s).await;
         // the supervisor asks for no certificate, the API server does; here both are one
-        let (servers, port) = (Authority::new(), rig.api.address.port());
-        drop(std::mem::replace(
-            &mut rig.api,
-            Api::start(&servers.server(), None, 0).await,
-        ));
-        rig.api = restarted(&servers, port).await;
+        let servers = Authority::new();
+        let port = rig.api.stop().await;
+        rig.api = Api::start(&servers.server(), None, port).await;
         let secrets = Place::below(rig.dir.path()).haul.join("secrets");
         write(&secrets.join("tls/server-ca.crt"), &servers.pem);
         write(
@@ -326,10 +320,6 @@ fn an_agent_joins_its_server_and_is_started_anew_when_it_was_forgotten() {
         rig.node(true, "this-boot");
         rig.pid1.notice("node cp-1 is Ready again").await;
     });
-}
-
-async fn restarted(authority: &Authority, port: u16) -> Api {
-    Api::start(&authority.server(), None, port).await
 }
 
 #[test]

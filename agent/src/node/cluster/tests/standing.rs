@@ -28,7 +28,8 @@ type Line = (u64, Now, &'static str, ClusterPhase);
 fn play(role: Role, lines: Vec<Line>) -> Vec<String> {
     let own = Own {
         boot_id: "ours".into(),
-        machine_id: String::new(),
+        // where the boot is known, it decides
+        machine_id: "another's".into(),
     };
     let mut now = Instant::now();
     let state = K3sState::default();
@@ -110,18 +111,18 @@ fn k3s_that_said_ready_and_dies_ends_no_stage_well() {
         Role::Server,
         vec![
             (0, Now::K3s(true, true, 0), "", WaitingForNode),
-            (1, Now::K3s(false, false, 1), "n", Failed),
+            (1, Now::K3s(false, false, 1), "", Failed),
             (5, Now::K3s(true, false, 1), "", Starting),
             (60, Now::K3s(true, true, 1), "", WaitingForNode),
             // it was started again before anybody heard that it ended
-            (1, Now::K3s(true, false, 2), "n", Starting),
-            (1, Now::K3s(false, false, 3), "nE", Failed),
+            (1, Now::K3s(true, false, 2), "", Starting),
+            (1, Now::K3s(false, false, 3), "E", Failed),
             (9, Now::K3s(true, false, 3), "", Starting),
-            (1, Now::K3s(false, false, 4), "n", Failed),
+            (1, Now::K3s(false, false, 4), "", Failed),
             (9, Now::K3s(true, true, 4), "", WaitingForNode),
             (1, Now::Ours(true), "D", Ready),
             // ends in a row are counted anew
-            (9, Now::K3s(false, false, 5), "n", Failed),
+            (9, Now::K3s(false, false, 5), "", Failed),
             (9, Now::K3s(true, true, 5), "", WaitingForNode),
             (9, Now::Ours(true), "n", Ready),
         ],
@@ -237,7 +238,7 @@ fn a_slow_start_is_a_note_once_for_each() {
             (899, Now::Tick, "", Starting),
             (1, Now::Tick, "S", Starting),
             (10, Now::Tick, "", Starting),
-            (10, Now::K3s(false, false, 1), "n", Failed),
+            (10, Now::K3s(false, false, 1), "", Failed),
             (999, Now::Tick, "", Failed),
             (1, Now::K3s(true, false, 1), "", Starting),
             (900, Now::Tick, "S", Starting),
