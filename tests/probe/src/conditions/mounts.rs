@@ -116,10 +116,8 @@ pub(super) fn check(config: &Config) {
         "a RAM image store has its own bound",
         around.and_then(|m| match m.kind.as_str() {
             "tmpfs" => table.on(&store.display().to_string()).and_then(|m| {
-                ensure(
-                    m.kind == "tmpfs" && m.options.contains("size="),
-                    format!("{} {}", m.kind, m.options),
-                )
+                ensure(m.kind == "tmpfs", &m.kind)?;
+                bound(&m.point)
             }),
             other => Ok(format!("state is on {other}")),
         }),
@@ -127,7 +125,10 @@ pub(super) fn check(config: &Config) {
     verdict("root is not nearly full", room("/"));
     verdict(
         "a RAM root has a bound",
-        on("/").and_then(|m| ensure(m.kind != "tmpfs" || m.options.contains("size="), m.options)),
+        on("/").and_then(|m| match m.kind.as_str() {
+            "tmpfs" => bound("/"),
+            other => Ok(other.to_owned()),
+        }),
     );
     for name in ["kubectl", "crictl", "ctr"] {
         let link = format!("/usr/local/bin/{name}");
@@ -165,6 +166,14 @@ fn leads(link: &str, target: &str) -> Found {
 }
 
 /// Below 80 %: at 85 % kubelet collects images, at 95 % it evicts every pod.
+/// The size of a tmpfs. The kernel names it among the options unless it is half of the memory, and
+/// one without a bound has no blocks (Linux: mm/shmem.c).
+fn bound(path: &str) -> Found {
+    let stat = rustix::fs::statvfs(path).map_err(|error| error.to_string())?;
+    let mib = (stat.f_blocks * stat.f_frsize) >> 20;
+    ensure(stat.f_blocks > 0, format!("{mib} MiB"))
+}
+
 fn room(path: &str) -> Found {
     let stat = rustix::fs::statvfs(path).map_err(|error| error.to_string())?;
     let percent = match stat.f_blocks {
