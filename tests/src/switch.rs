@@ -1,7 +1,7 @@
-//! The private network of several machines: a QEMU without a machine joins their cables.
+//! The private network of several machines: their cables lead to a switch.
 //!
-//! It is the DHCP server and the way in from this computer; there is no way out. Machines are
-//! joined to it by datagrams, so each can lose its power and come back.
+//! A QEMU without a machine is on it too: the DHCP server and the way in from this computer. There
+//! is no way out. Cables are datagrams, so each machine can lose its power and come back.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,9 +13,13 @@ use anyhow::{Context, Result, anyhow};
 use builder::qemu::{Cable, Machine, datagrams};
 use image_layout::Arch;
 
+use crate::frames::FrameSwitch;
 use crate::qemu::node_ports;
 use crate::qemu_process::{Forwarded, Reach, Running, accept, forwards, reach, spawn};
 use crate::qmp::Qmp;
+
+/// The cable of this computer; machines' names have no space.
+const HOST: &str = "this computer";
 
 /// A switch that runs until it is dropped.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub struct Switch {
     // First, so that QEMU is gone before its sockets are.
     _child: Running,
     _qmp: Qmp,
+    _frames: FrameSwitch,
     addresses: BTreeMap<String, Ipv4Addr>,
     forwards: Vec<Forwarded>,
     sockets: tempfile::TempDir,
@@ -53,17 +58,20 @@ impl Switch {
             ])
             .args(["-mon", "chardev=qmp,mode=control"]);
         let network = node_ports(addresses.values().copied().map(Some));
+        let cables: Vec<[PathBuf; 2]> = addresses
+            .keys()
+            .map(String::as_str)
+            .chain([HOST])
+            .map(|name| ends(sockets.path(), name))
+            .collect();
+        let frames = FrameSwitch::start(&cables).context("making a switch")?;
+        let [remote, local] = ends(sockets.path(), HOST);
         command
             .args(["-netdev", &network.netdev("host")])
-            .args(["-netdev", "hubport,id=hub-host,hubid=0,netdev=host"]);
-        for name in addresses.keys() {
-            let [ours, theirs] = ends(sockets.path(), name);
-            command
-                .arg("-netdev")
-                .arg(datagrams(name, &ours, &theirs))
-                .arg("-netdev")
-                .arg(format!("hubport,id=hub-{name},hubid=0,netdev={name}"));
-        }
+            .args(["-netdev", "hubport,id=hub-host,hubid=0,netdev=host"])
+            .arg("-netdev")
+            .arg(datagrams("cable", &local, &remote))
+            .args(["-netdev", "hubport,id=hub-cable,hubid=0,netdev=cable"]);
         let log = results.join("switch.log");
         let mut child = spawn(&mut command, arch, &log)?;
         let mut qmp = Qmp::over(accept(&listener, &mut child, &log)?)?;
@@ -71,6 +79,7 @@ impl Switch {
         Ok(Switch {
             _child: child,
             _qmp: qmp,
+            _frames: frames,
             addresses,
             forwards,
             sockets,

@@ -1,6 +1,7 @@
 //! Boots the rows of `tests/rows/`, each a test of its own name.
 //!
 //! Rows with `ci: true` always run, the others with `HAULBOOT_ROWS=all` or `--include-ignored`.
+//! `HAULBOOT_ROWS=cluster` takes the rows of one file only, and all of them.
 
 use std::process::ExitCode;
 
@@ -11,7 +12,9 @@ fn main() -> ExitCode {
     // One machine a core keeps the bounds of every row honest.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     arguments.test_threads.get_or_insert(cores.min(2));
-    let all = std::env::var_os("HAULBOOT_ROWS").is_some_and(|rows| rows == "all");
+    let wanted = std::env::var("HAULBOOT_ROWS").unwrap_or_default();
+    let files = !matches!(wanted.as_str(), "" | "ci" | "all");
+    let all = wanted == "all" || files;
     let rows = match tests::rows::load(&tests::results::repository().join("tests/rows")) {
         Ok(rows) => rows,
         Err(error) => {
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     };
     let trials = rows
         .into_iter()
+        .filter(|row| !files || row.file == wanted)
         .map(|row| {
             let ignored = !all && !row.ci;
             Trial::test(row.name.clone(), move || {

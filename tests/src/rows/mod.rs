@@ -22,6 +22,9 @@ pub use step::{Answers, ClusterIs, Expected, Kubectl, Step};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Row {
+    /// The file that it is in, without `.yaml`.
+    #[serde(skip)]
+    pub file: String,
     /// A sentence about what must hold; also the test's name.
     pub name: String,
     /// Whether `make test` runs it; `make test-all` runs every row.
@@ -157,7 +160,11 @@ pub fn load(directory: &Path) -> Result<Vec<Row>> {
         let text = fs::read_to_string(&file)?;
         let read: Vec<Row> =
             serde_yaml::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
-        rows.extend(read);
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        rows.extend(read.into_iter().map(|row| Row {
+            file: stem.clone().into_owned(),
+            ..row
+        }));
     }
     Ok(rows)
 }
