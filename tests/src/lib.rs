@@ -9,6 +9,7 @@ pub mod containerd;
 pub mod demo;
 pub mod demo_haul;
 pub mod fixtures;
+pub mod frames;
 pub mod haul_writer;
 pub mod images;
 pub mod launcher;

@@ -1,7 +1,8 @@
-//! The private network of several machines: a QEMU without a machine joins their cables.
+//! The private network of several machines.
 //!
-//! It is the DHCP server and the way in from this computer; there is no way out. Machines are
-//! joined to it by datagrams, so each can lose its power and come back.
+//! A QEMU without a machine is the DHCP server and the way in from this computer; there is no way
+//! out. It and the machines are joined by a switch of datagrams, so each can lose its power and
+//! come back.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,16 +14,21 @@ use anyhow::{Context, Result, anyhow};
 use builder::qemu::{Cable, Machine, datagrams};
 use image_layout::Arch;
 
+use crate::frames::Frames;
 use crate::qemu::node_ports;
 use crate::qemu_process::{Forwarded, Reach, Running, accept, forwards, reach, spawn};
 use crate::qmp::Qmp;
 
-/// A switch that runs until it is dropped.
+/// The port of this computer; no machine can have the name.
+const HOST: &str = "(host)";
+
+/// A network that runs until it is dropped.
 #[derive(Debug)]
 pub struct Switch {
     // First, so that QEMU is gone before its sockets are.
     _child: Running,
     _qmp: Qmp,
+    _frames: Frames,
     addresses: BTreeMap<String, Ipv4Addr>,
     forwards: Vec<Forwarded>,
     sockets: tempfile::TempDir,
@@ -56,14 +62,14 @@ impl Switch {
         command
             .args(["-netdev", &network.netdev("host")])
             .args(["-netdev", "hubport,id=hub-host,hubid=0,netdev=host"]);
-        for name in addresses.keys() {
-            let [ours, theirs] = ends(sockets.path(), name);
-            command
-                .arg("-netdev")
-                .arg(datagrams(name, &ours, &theirs))
-                .arg("-netdev")
-                .arg(format!("hubport,id=hub-{name},hubid=0,netdev={name}"));
-        }
+        let [theirs, ours] = ends(sockets.path(), HOST);
+        command
+            .arg("-netdev")
+            .arg(datagrams("cable", &ours, &theirs))
+            .args(["-netdev", "hubport,id=hub-cable,hubid=0,netdev=cable"]);
+        let names = addresses.keys().map(String::as_str).chain([HOST]);
+        let ports: Vec<_> = names.map(|name| ends(sockets.path(), name)).collect();
+        let frames = Frames::start(&ports).context("making the switch")?;
         let log = results.join("switch.log");
         let mut child = spawn(&mut command, arch, &log)?;
         let mut qmp = Qmp::over(accept(&listener, &mut child, &log)?)?;
@@ -71,6 +77,7 @@ impl Switch {
         Ok(Switch {
             _child: child,
             _qmp: qmp,
+            _frames: frames,
             addresses,
             forwards,
             sockets,
