@@ -224,7 +224,8 @@ fn hyphenated(bytes: &[u8; 16]) -> String {
     )
 }
 
-/// Every file and directory belongs to root, only k3s is a program, and secrets are root's alone.
+/// Every file and directory belongs to root, only k3s and the tools' linker are programs, and
+/// secrets are root's alone.
 fn owned_by_root(ext4: &ext4_view::Ext4, directory: &str) {
     for entry in ext4.read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -240,7 +241,7 @@ fn owned_by_root(ext4: &ext4_view::Ext4, directory: &str) {
             assert_eq!(metadata.mode() & 0o7777, mode, "{name}");
             owned_by_root(ext4, &name);
         } else {
-            let mode = match name.ends_with("/k3s") {
+            let mode = match name.ends_with("/k3s") || name.ends_with("/tools/ld.so") {
                 true => 0o755,
                 false if secret => 0o600,
                 false => 0o644,

@@ -1,162 +1,169 @@
-//! A switch for Ethernet frames that come and go as datagrams over Unix sockets.
+//! A switch for Ethernet frames between sockets of datagrams, one frame a datagram.
 //!
-//! It learns, as switches do, and not only to save work: QEMU's user network takes every frame that
-//! it sees for its own and refuses connections between other machines.
+//! It learns which address is behind which port, as any switch does. A hub would not do: QEMU's user
+//! network answers whatever frame reaches it, also those for others, and refuses connections
+//! between two machines in the name of the one that is asked.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
+use std::net::Shutdown;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
-/// The largest frame: QEMU's card may send 64 KiB at once.
-const FRAME_BYTES: usize = 68 << 10;
-/// How long a machine may take to make room for a frame before it is lost, as on any network.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The largest frame; cards of QEMU may send segments of 64 KiB and their headers.
+const FRAME_BYTES: usize = 80 << 10;
+/// How long a port may be busy before a frame for it is lost.
+const BUSY: Duration = Duration::from_millis(200);
 
 type Mac = [u8; 6];
 
 /// A switch that runs until it is dropped.
 #[derive(Debug)]
-pub struct FrameSwitch {
-    // Its end tells the thread.
-    _alive: UnixStream,
+pub struct Frames {
+    sockets: Vec<Arc<UnixDatagram>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-impl FrameSwitch {
-    /// Starts a switch with a socket for each cable: the path of the switch's end, which is made,
-    /// and that of the other.
+impl Frames {
+    /// Starts a switch. Each port is the path of its own socket and of the one at the other end,
+    /// which may come and go.
     ///
     /// # Errors
     /// When a socket can't be made.
-    pub fn start(cables: &[[PathBuf; 2]]) -> io::Result<FrameSwitch> {
-        let mut ports = Vec::new();
-        for [ours, theirs] in cables {
-            let socket = UnixDatagram::bind(ours)?;
-            socket.set_write_timeout(Some(PATIENCE))?;
-            ports.push((socket, theirs.clone()));
+    pub fn start(ports: &[[PathBuf; 2]]) -> io::Result<Frames> {
+        let mut sockets = Vec::new();
+        for [ours, _] in ports {
+            sockets.push(Arc::new(UnixDatagram::bind(ours)?));
         }
-        let (alive, end) = UnixStream::pair()?;
-        std::thread::Builder::new()
-            .name("switch".to_owned())
-            .spawn(move || run(&ports, &end))?;
-        Ok(FrameSwitch { _alive: alive })
+        let others: Arc<[PathBuf]> = ports.iter().map(|[_, theirs]| theirs.clone()).collect();
+        let learned = Arc::new(Mutex::new(Learned::default()));
+        let mut threads = Vec::new();
+        for (port, socket) in sockets.iter().enumerate() {
+            let out = UnixDatagram::unbound()?;
+            out.set_write_timeout(Some(BUSY))?;
+            let (socket, others, learned) = (socket.clone(), others.clone(), learned.clone());
+            threads.push(thread::spawn(move || {
+                forward(port, &socket, &out, &others, &learned);
+            }));
+        }
+        Ok(Frames { sockets, threads })
     }
 }
 
-fn run(ports: &[(UnixDatagram, PathBuf)], end: &UnixStream) {
-    let mut seen = BTreeMap::new();
-    let mut frame = vec![0; FRAME_BYTES];
-    loop {
-        let mut fds: Vec<PollFd<'_>> = ports
-            .iter()
-            .map(|(socket, _)| PollFd::new(socket, PollFlags::IN))
-            .collect();
-        fds.push(PollFd::new(end, PollFlags::IN));
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
+impl Drop for Frames {
+    fn drop(&mut self) {
+        for socket in &self.sockets {
+            // wakes the thread that reads from it
+            let _ = socket.shutdown(Shutdown::Both);
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready.last() == Some(&true) {
-            return;
-        }
-        for (from, (socket, _)) in ports.iter().enumerate() {
-            if ready.get(from) != Some(&true) {
-                continue;
-            }
-            // A machine that went away is no error of the switch.
-            if let Ok(bytes) = socket.recv(&mut frame) {
-                forward(
-                    ports,
-                    &mut seen,
-                    from,
-                    frame.get(..bytes).unwrap_or_default(),
-                );
-            }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
 
-/// Sends a frame to the port where its receiver was seen, or to every other one.
 fn forward(
-    ports: &[(UnixDatagram, PathBuf)],
-    seen: &mut BTreeMap<Mac, usize>,
-    from: usize,
-    frame: &[u8],
+    port: usize,
+    socket: &UnixDatagram,
+    out: &UnixDatagram,
+    others: &[PathBuf],
+    learned: &Mutex<Learned>,
 ) {
-    let (Some(to), Some(sender)) = (mac(frame, 0), mac(frame, 6)) else {
-        return;
-    };
-    seen.insert(sender, from);
-    // The lowest bit of the first byte: a frame for several.
-    let known = match to[0] & 1 {
-        0 => seen.get(&to),
-        _ => None,
-    };
-    for (number, (socket, theirs)) in ports.iter().enumerate() {
-        if number != from && known.is_none_or(|port| *port == number) {
-            send(socket, theirs, frame);
+    let mut buffer = vec![0; FRAME_BYTES];
+    while let Ok(length @ 1..) = socket.recv(&mut buffer) {
+        let frame = buffer.get(..length).unwrap_or_default();
+        let Some((to, from)) = addresses(frame) else {
+            continue;
+        };
+        let targets = learned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .route(port, from, to, others.len());
+        for target in targets {
+            if let Some(path) = others.get(target) {
+                // a machine that is off or busy loses the frame, as on any cable
+                let _ = out.send_to(frame, path);
+            }
         }
     }
 }
 
-fn mac(frame: &[u8], at: usize) -> Option<Mac> {
-    frame.get(at..at + 6)?.try_into().ok()
+fn addresses(frame: &[u8]) -> Option<(Mac, Mac)> {
+    let to = frame.get(..6)?.try_into().ok()?;
+    let from = frame.get(6..12)?.try_into().ok()?;
+    Some((to, from))
 }
 
-fn send(socket: &UnixDatagram, to: &Path, frame: &[u8]) {
-    // Nobody there, or nobody who takes it: the frame is lost.
-    let _ = socket.send_to(frame, to);
+/// Which address is behind which port.
+#[derive(Debug, Default)]
+struct Learned(BTreeMap<Mac, usize>);
+
+impl Learned {
+    /// The ports that a frame goes to.
+    fn route(&mut self, port: usize, from: Mac, to: Mac, ports: usize) -> Vec<usize> {
+        self.0.insert(from, port);
+        let group = to.first().is_some_and(|first| first & 1 == 1);
+        match self.0.get(&to) {
+            Some(&target) if !group => Vec::from_iter((target != port).then_some(target)),
+            // an address that nobody has shown yet belongs to nobody who could answer
+            None if !group => Vec::new(),
+            _ => (0..ports).filter(|other| *other != port).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const EVERYBODY: Mac = [0xff; 6];
+    const A: Mac = [2, 0, 0, 0, 0, 1];
+    const B: Mac = [2, 0, 0, 0, 0, 2];
+    const ALL: Mac = [0xff; 6];
 
-    fn frame(to: Mac, from: Mac, text: &str) -> Vec<u8> {
-        [&to[..], &from[..], text.as_bytes()].concat()
+    fn frame(to: Mac, from: Mac) -> Vec<u8> {
+        [&to[..], &from[..], &[8, 6]].concat()
     }
 
     #[test]
-    fn a_frame_goes_where_its_receiver_was_seen_and_else_to_everybody() {
+    fn a_frame_reaches_the_one_it_is_for_and_a_broadcast_everybody_else() {
+        let mut learned = Learned::default();
+        assert_eq!(learned.route(0, A, B, 3), [0_usize; 0]);
+        assert_eq!(learned.route(0, A, ALL, 3), [1, 2]);
+        assert_eq!(learned.route(2, B, A, 3), [0]);
+        assert_eq!(learned.route(0, A, B, 3), [2]);
+        // it was plugged in elsewhere
+        learned.route(1, B, ALL, 3);
+        assert_eq!(learned.route(0, A, B, 3), [1]);
+    }
+
+    #[test]
+    fn sockets_come_and_go_and_the_switch_goes_on_until_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
-        let path = |name: String| directory.path().join(name);
-        let cables: Vec<[PathBuf; 2]> = (0..3)
-            .map(|n| [path(format!("switch-{n}")), path(format!("machine-{n}"))])
-            .collect();
-        let _switch = FrameSwitch::start(&cables).unwrap();
-        let machines: Vec<UnixDatagram> = cables
-            .iter()
-            .map(|[_, theirs]| {
-                let socket = UnixDatagram::bind(theirs).unwrap();
-                socket
-                    .set_read_timeout(Some(Duration::from_secs(20)))
-                    .unwrap();
-                socket
-            })
-            .collect();
-        let send = |n: usize, frame: &[u8]| {
-            machines[n].send_to(frame, &cables[n][0]).unwrap();
+        let port = |name: &str| {
+            ["switch", "machine"].map(|e| directory.path().join(format!("{name}.{e}")))
         };
-        let heard = |n: usize| {
-            let mut buffer = [0; 100];
-            let bytes = machines[n].recv(&mut buffer).unwrap();
-            String::from_utf8(buffer[12..bytes].to_vec()).unwrap()
-        };
-        let macs = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
-        send(0, &frame(EVERYBODY, macs[0], "who"));
-        assert_eq!([heard(1), heard(2)], ["who", "who"]);
-        send(1, &frame(macs[0], macs[1], "me"));
-        assert_eq!(heard(0), "me");
-        send(0, &frame(macs[1], macs[0], "you"));
-        assert_eq!(heard(1), "you");
-        // The third heard neither: the next that it hears is for everybody again.
-        send(0, &frame(EVERYBODY, macs[0], "bye"));
-        assert_eq!(heard(2), "bye");
+        let ports = [port("a"), port("b")];
+        let frames = Frames::start(&ports).unwrap();
+        let b = UnixDatagram::bind(&ports[1][1]).unwrap();
+        b.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut buffer = [0; 64];
+        for _ in 0..2 {
+            let a = UnixDatagram::bind(&ports[0][1]).unwrap();
+            a.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            a.send_to(&frame(ALL, A), &ports[0][0]).unwrap();
+            let length = b.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..length], frame(ALL, A));
+            b.send_to(&frame(A, B), &ports[1][0]).unwrap();
+            let length = a.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..length], frame(A, B));
+            drop(a);
+            std::fs::remove_file(&ports[0][1]).unwrap();
+            // nobody is there; nothing breaks
+            b.send_to(&frame(A, B), &ports[1][0]).unwrap();
+        }
+        drop(frames);
     }
 }

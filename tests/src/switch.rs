@@ -1,7 +1,8 @@
-//! The private network of several machines: their cables lead to a switch.
+//! The private network of several machines.
 //!
-//! A QEMU without a machine is on it too: the DHCP server and the way in from this computer. There
-//! is no way out. Cables are datagrams, so each machine can lose its power and come back.
+//! A QEMU without a machine is the DHCP server and the way in from this computer; there is no way
+//! out. It and the machines are joined by a switch of datagrams, so each can lose its power and
+//! come back.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,21 +14,21 @@ use anyhow::{Context, Result, anyhow};
 use builder::qemu::{Cable, Machine, datagrams};
 use image_layout::Arch;
 
-use crate::frames::FrameSwitch;
+use crate::frames::Frames;
 use crate::qemu::node_ports;
 use crate::qemu_process::{Forwarded, Reach, Running, accept, forwards, reach, spawn};
 use crate::qmp::Qmp;
 
-/// The cable of this computer; machines' names have no space.
-const HOST: &str = "this computer";
+/// The port of this computer; no machine can have the name.
+const HOST: &str = "(host)";
 
-/// A switch that runs until it is dropped.
+/// A network that runs until it is dropped.
 #[derive(Debug)]
 pub struct Switch {
     // First, so that QEMU is gone before its sockets are.
     _child: Running,
     _qmp: Qmp,
-    _frames: FrameSwitch,
+    _frames: Frames,
     addresses: BTreeMap<String, Ipv4Addr>,
     forwards: Vec<Forwarded>,
     sockets: tempfile::TempDir,
@@ -58,20 +59,17 @@ impl Switch {
             ])
             .args(["-mon", "chardev=qmp,mode=control"]);
         let network = node_ports(addresses.values().copied().map(Some));
-        let cables: Vec<[PathBuf; 2]> = addresses
-            .keys()
-            .map(String::as_str)
-            .chain([HOST])
-            .map(|name| ends(sockets.path(), name))
-            .collect();
-        let frames = FrameSwitch::start(&cables).context("making a switch")?;
-        let [remote, local] = ends(sockets.path(), HOST);
         command
             .args(["-netdev", &network.netdev("host")])
-            .args(["-netdev", "hubport,id=hub-host,hubid=0,netdev=host"])
+            .args(["-netdev", "hubport,id=hub-host,hubid=0,netdev=host"]);
+        let [theirs, ours] = ends(sockets.path(), HOST);
+        command
             .arg("-netdev")
-            .arg(datagrams("cable", &local, &remote))
+            .arg(datagrams("cable", &ours, &theirs))
             .args(["-netdev", "hubport,id=hub-cable,hubid=0,netdev=cable"]);
+        let names = addresses.keys().map(String::as_str).chain([HOST]);
+        let ports: Vec<_> = names.map(|name| ends(sockets.path(), name)).collect();
+        let frames = Frames::start(&ports).context("making the switch")?;
         let log = results.join("switch.log");
         let mut child = spawn(&mut command, arch, &log)?;
         let mut qmp = Qmp::over(accept(&listener, &mut child, &log)?)?;

@@ -10,8 +10,9 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{elf, pod};
 use tests::results::repository;
 
-/// What the agent may weigh: it is in the initramfs and in memory.
-const MOST_BYTES: usize = 6 << 20;
+/// What the agent may weigh: it is in the initramfs and in memory. TLS, by which an agent knows its
+/// server, and k3s's supervision took it past six (docs/decisions/008).
+const MOST_BYTES: usize = 8 << 20;
 
 fn agent(arch: Arch) -> Vec<u8> {
     let target = match arch {
@@ -26,7 +27,7 @@ fn agent(arch: Arch) -> Vec<u8> {
 }
 
 #[test]
-fn the_agent_weighs_at_most_six_mebibytes() {
+fn the_agent_weighs_at_most_eight_mebibytes() {
     for arch in Arch::ALL {
         let bytes = agent(arch).len();
         assert!(bytes <= MOST_BYTES, "{arch}: {bytes} bytes");

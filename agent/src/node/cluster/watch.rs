@@ -80,6 +80,8 @@ impl Node {
                     standing.tick(Instant::now())
                 }
             };
+            // first, so that what ends the stage finds the status true already
+            self.tell(&standing);
             for act in acts {
                 self.act(act, &standing);
             }

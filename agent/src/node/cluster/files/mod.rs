@@ -43,6 +43,9 @@ use self::user_keys::UserKeys;
 use self::write::below;
 use super::super::Place;
 
+/// What the stage *state* made a place for.
+const STATE_KEEPS: &str = "/var/lib/rancher";
+
 /// What is known about this node when the stage begins.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Facts {
@@ -89,6 +92,13 @@ pub(in crate::node) fn lay_down(place: &Place, facts: &Facts) -> Result<LaidDown
     config::write(root, &config)?;
     notices.extend(config.notices);
     registries::write(root, &facts.hosts)?;
+    if !data_dir.starts_with(STATE_KEEPS) {
+        notices.push(format!(
+            "`data-dir: {}` under `k3s:` lies outside of {STATE_KEEPS}: it is kept in the memory of \
+             `/`, whatever `state:` says",
+            data_dir.display()
+        ));
+    }
     if facts.role == Role::Server {
         notices.extend(applied(root, &on_haul, facts, &user, &data_dir)?);
     }
