@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        [] => io::stdout().write_all(GREETING.as_bytes()),
+        // As k3s is started: a k3s that ends at once and means well.
+        [] | ["server" | "agent", ..] => io::stdout().write_all(GREETING.as_bytes()),
         ["serve"] => serve("0.0.0.0:8080", greet),
         ["serve", address] => serve(address, greet),
         ["database"] => serve("0.0.0.0:3306", hand_out),
