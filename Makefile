@@ -23,7 +23,7 @@ INPUTS = $(addprefix --haul ,$(HAUL)) $(addprefix --k3s ,$(K3S)) $(addprefix --c
 
 STEP = @scripts/step.sh
 
-# The agent lies in the initramfs and in memory: built for size (at most 6 MiB), the builder for
+# The agent lies in the initramfs and in memory: built for size (at most 8 MiB), the builder for
 # speed. Cargo has one release profile for both, so what differs comes by its environment.
 SMALL = CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_OPT_LEVEL=s
 

@@ -132,7 +132,10 @@ async fn answer(
 ) -> Result<Response<Logged>, std::convert::Infallible> {
     let guard = answering.begin();
     let entry = Entry::begin(&request, client);
-    let response = router.call(request.map(Body::new)).await?;
+    let mut request = request.map(Body::new);
+    // who asks decides about logs
+    request.extensions_mut().insert(client);
+    let response = router.call(request).await?;
     let status = response.status().as_u16();
     Ok(response.map(|body| entry.answered(status, body, lines, guard)))
 }

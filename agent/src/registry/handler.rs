@@ -1,5 +1,6 @@
 //! One request: limits, method, endpoint, and the headers that every answer has.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,7 +15,7 @@ use super::errors::{Code, Error};
 use super::query::Query;
 use super::router::Route;
 use super::state::Registry;
-use super::{answers, blobs, files, limits, lists, manifests, page, referrers, status};
+use super::{answers, blobs, files, limits, lists, logs, manifests, page, referrers, status};
 
 /// Answers any request; the router's only handler, since no pattern of a router tells the slashes
 /// of a repository's name from those of the protocol.
@@ -103,6 +104,10 @@ async fn answer(registry: &Registry, request: &Parts) -> Response {
     let answered = match route {
         Route::Page => Ok(page::answer(registry, &request.headers)),
         Route::Status => Ok(status::answer(registry)),
+        Route::Log(name) => {
+            let client = request.extensions.get::<IpAddr>().copied();
+            Ok(logs::answer(registry, client, &name))
+        }
         Route::Ping => Ok(answers::json(
             StatusCode::OK,
             &serde_json::Map::<String, serde_json::Value>::new(),

@@ -22,6 +22,7 @@ mod router;
 mod blobs;
 mod files;
 mod lists;
+mod logs;
 mod manifests;
 mod page;
 mod referrers;

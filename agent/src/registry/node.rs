@@ -64,7 +64,8 @@ fn run(reports: &Reports) -> Result<(), Problem> {
             .to_owned(),
     })?;
     let status = StatusSource::File(view.status.clone());
-    let (registry, indexed) = index(&view, status);
+    let (mut registry, indexed) = index(&view, status);
+    registry.logs = Some(view.logs);
     let system = |error: std::io::Error| Problem {
         what: format!("the registry can't start: {error}"),
         mend: "Restart the machine; if it happens again, report it with the lines above."

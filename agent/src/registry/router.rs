@@ -13,6 +13,8 @@ pub(super) enum Route {
     Page,
     /// `/status`.
     Status,
+    /// `/logs/NAME`; the name is empty for a list of all.
+    Log(String),
     /// `/v2/`: whether this is a registry.
     Ping,
     /// `/v2/_catalog`: all repositories.
@@ -70,11 +72,14 @@ impl Route {
             "/v2" | "/v2/" => Route::Ping,
             "/v2/_catalog" => Route::Catalog,
             "/files" | "/files/" => Route::Files,
+            "/logs" | "/logs/" => Route::Log(String::new()),
             path => {
                 if let Some(rest) = path.strip_prefix("/v2/") {
                     endpoint(rest).unwrap_or(Route::UnknownEndpoint)
                 } else if let Some(rest) = path.strip_prefix("/files/") {
                     file(rest)
+                } else if let Some(name) = path.strip_prefix("/logs/") {
+                    Route::Log(name.to_owned())
                 } else {
                     Route::Unknown
                 }

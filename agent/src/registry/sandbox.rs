@@ -1,6 +1,6 @@
 //! What the registry process on a node may see and do.
 //!
-//! - It sees a file system of its own: the haul's layout and the directory of the status file,
+//! - It sees a file system of its own: the haul's layout and the directory of status file and logs,
 //!   read-only, and `/dev/null`. Not HAUL's secrets, not k3s's data, no `/proc`.
 //! - It is an unprivileged user without groups, capabilities, or a way to get any.
 //! - Memory, descriptors and processes are limited. Memory by `RLIMIT_DATA`, which page cache does
@@ -17,6 +17,8 @@ use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::logs::LogSource;
 
 /// User and group of the registry. Nothing on a node belongs to them.
 const USER: u32 = 65532;
@@ -48,6 +50,8 @@ pub(super) struct View {
     pub(super) layout: PathBuf,
     /// The status file.
     pub(super) status: PathBuf,
+    /// The logs, and the file that says who may read them.
+    pub(super) logs: LogSource,
 }
 
 /// Goes into the sandbox. An error leaves the process half-way, in no state to serve.
@@ -121,10 +125,14 @@ fn see_less() -> Result<View, SandboxError> {
         rustix::mount::unmount(".", UnmountFlags::DETACH)
     })?;
     step("entering the new root", || rustix::process::chdir("/"))?;
-    let status = Path::new(paths::node::STATUS);
+    let run = |path: &str| Path::new("/run").join(Path::new(path).file_name().unwrap_or_default());
     Ok(View {
         layout: PathBuf::from("/haul"),
-        status: Path::new("/run").join(status.file_name().unwrap_or_default()),
+        status: run(paths::node::STATUS),
+        logs: LogSource {
+            directory: run(paths::node::LOGS),
+            cluster_yaml: run(paths::node::CLUSTER_YAML),
+        },
     })
 }
 

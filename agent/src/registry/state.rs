@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::index::Index;
 use super::layout::{Layout, LayoutError};
+use super::logs::LogSource;
 use super::status::StatusSource;
 use super::stream::Medium;
 
@@ -19,6 +20,8 @@ pub(super) struct Registry {
     pub(super) medium: Arc<Medium>,
     /// What `/status` says.
     pub(super) status: StatusSource,
+    /// What `/logs/` serves; none where the registry is no node's.
+    pub(super) logs: Option<LogSource>,
 }
 
 impl Registry {
@@ -35,6 +38,7 @@ impl Registry {
             layout: Arc::new(Some(layout)),
             medium: Arc::default(),
             status,
+            logs: None,
         };
         Ok((registry, started.elapsed()))
     }
@@ -46,6 +50,7 @@ impl Registry {
             layout: Arc::new(None),
             medium: Arc::default(),
             status,
+            logs: None,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod config;
 pub mod db;
 pub mod http;
+pub mod in_place;
 pub mod join;
 pub mod launcher;
 pub mod manifests;

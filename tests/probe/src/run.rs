@@ -105,6 +105,13 @@ fn start(role: Role, arguments: &[OsString]) -> Result<()> {
         let (current, plugin) = launcher::links(&place);
         report::verdict("data/current leads to what was unpacked", current);
         report::verdict("data/cni has the network plugins", plugin);
+        // after the links were replaced: they are all that is to be there
+        if let Some(outcome) = crate::in_place::memory(&place) {
+            report::verdict(
+                "k3s in place keeps less than 1 MiB of it in memory",
+                outcome,
+            );
+        }
     }
     run(role, &config)
 }

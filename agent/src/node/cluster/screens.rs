@@ -99,8 +99,8 @@ pub(super) fn ends(k3s: &K3sState, meaning: Option<Problem>) -> Failure {
         "k3s ended {} times, the last time with {}.",
         k3s.ends, k3s.how
     );
-    let mut mend = "k3s is started again with growing pauses. Its whole log is k3s.log, at \
-                    http://NODE:5000/logs/k3s."
+    let mut mend = "k3s is started again with growing pauses. Its whole log is at \
+                    http://NODE:5000/logs/k3s, if cluster.yaml says registry: {logs: true}."
         .to_owned();
     if let Some(meaning) = meaning {
         what.push(' ');
