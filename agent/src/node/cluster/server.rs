@@ -46,12 +46,17 @@ impl Default for Pace {
 pub(super) struct Server {
     origin: Origin,
     client: Client,
-    token: Basic,
+    token: Option<Basic>,
 }
 
 impl Server {
-    /// From the first server's URL, the authority's certificate in PEM, and the agents' token.
-    pub(super) fn new(url: &str, authority: &[u8], token: &[u8]) -> Result<Server, Failure> {
+    /// From the first server's URL, the authority's certificate in PEM, and the agents' token where
+    /// k3s will come with that one.
+    pub(super) fn new(
+        url: &str,
+        authority: &[u8],
+        token: Option<&[u8]>,
+    ) -> Result<Server, Failure> {
         let origin = Origin::parse(url).map_err(|error| {
             Failure::new(
                 error.to_string(),
@@ -63,8 +68,11 @@ impl Server {
             let name = format!("{}/{}", secrets::TLS, secrets::SERVER_CA);
             screens::no_secret(&name, &error.to_string())
         })?;
-        let token = basic(token)
-            .ok_or_else(|| screens::no_secret(secrets::AGENT_TOKEN, "it is no token of k3s"))?;
+        let damaged = || screens::no_secret(secrets::AGENT_TOKEN, "it is no token of k3s");
+        let token = match token {
+            Some(token) => Some(basic(token).ok_or_else(damaged)?),
+            None => None,
+        };
         Ok(Server {
             origin,
             client,
@@ -92,9 +100,12 @@ impl Server {
                 Ok(answer) if answer.status != 200 => wait.waits(&status(&answer)),
                 Ok(answer) => {
                     take_time(&answer, reports, machine);
+                    let Some(token) = &self.token else {
+                        return;
+                    };
                     // the token is for agents, by the user that k3s knows them as (k3s:
                     // pkg/server/handlers)
-                    match self.ask("/v1-k3s/readyz", Some(&self.token)).await {
+                    match self.ask("/v1-k3s/readyz", Some(token)).await {
                         Err(error) => wait.no_answer(&error),
                         Ok(answer) if matches!(answer.status, 401 | 403) => {
                             refusals += 1;

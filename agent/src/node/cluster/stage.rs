@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use image_layout::cluster::{Cluster, Role};
 use image_layout::image::K3sInfo;
-use image_layout::paths::{self, haul, secrets};
+use image_layout::paths::{haul, secrets};
 use image_layout::status::{ClusterPhase, ClusterStatus, Stage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::carried;
-use super::files::{Facts, LaidDown};
+use super::files::{self, Facts, LaidDown};
 use super::machine::Machine;
 use super::screens::{self, Failure};
 use super::server::{self, SECRET_BYTES, Server};
@@ -177,14 +177,8 @@ enum Task {
 
 /// The name that k3s registers: `node-name` of the user's goes before the machine's.
 fn node_name(cluster: &Cluster, host_name: &str) -> String {
-    let own = cluster.k3s.get("node-name").and_then(|name| name.as_str());
-    own.unwrap_or(host_name).to_owned()
-}
-
-/// Where k3s keeps its data.
-fn data_dir(cluster: &Cluster) -> PathBuf {
-    let own = cluster.k3s.get("data-dir").and_then(|dir| dir.as_str());
-    PathBuf::from(own.unwrap_or(paths::node::K3S_DATA))
+    let own = files::said(cluster).node_name;
+    own.unwrap_or_else(|| host_name.to_owned())
 }
 
 impl Node {
@@ -197,7 +191,7 @@ impl Node {
         let data_dir = match k3s.running {
             true => {
                 self.server_url();
-                data_dir(&self.cluster)
+                files::said(&self.cluster).data_dir
             }
             false => self.lay_down().await,
         };
@@ -283,7 +277,11 @@ impl Node {
                     .map_err(|error| screens::no_secret(name, &error.to_string()))
             };
             let authority = read(&format!("{}/{}", secrets::TLS, secrets::SERVER_CA))?;
-            let server = Server::new(url, &authority, &read(secrets::AGENT_TOKEN)?)?;
+            let token = match files::said(&self.cluster).own_token {
+                true => None,
+                false => Some(read(secrets::AGENT_TOKEN)?),
+            };
+            let server = Server::new(url, &authority, token.as_deref())?;
             self.phase(ClusterPhase::WaitingForServer);
             let stages = &self.stages;
             let (reports, machine) = (&stages.reports, stages.machine.as_ref());

@@ -13,9 +13,11 @@ use super::problem::StateError;
 use crate::node::Place;
 
 /// Directory below [`STATE`], its mode, where it appears.
-const BOUND: [(&str, u32, &str); 2] = [
+const BOUND: [(&str, u32, &str); 3] = [
     ("rancher", 0o755, "var/lib/rancher"),
     ("kubelet", 0o750, "var/lib/kubelet"),
+    // up to 50 MiB a container: on `/` nothing would bound them, and no eviction would make room
+    ("pod-logs", 0o755, "var/log/pods"),
 ];
 /// k3s's image store, and its mode.
 const IMAGES: (&str, u32) = ("var/lib/rancher/k3s/agent/containerd", 0o711);

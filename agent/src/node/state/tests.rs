@@ -420,6 +420,7 @@ fn mount_in_memory() {
             below("var/lib/kubelet"),
             below("var/lib/rancher"),
             below("var/lib/rancher/k3s/agent/containerd"),
+            below("var/log/pods"),
         ]
     );
     let again = super::prepare(&place, &state, &|_| {}).unwrap();

@@ -45,6 +45,14 @@ pub(super) fn compose(facts: &Facts, user: &UserKeys, data_dir: &Path, tokens: &
         notices.push("`log:` under `k3s:` is left out: what k3s logs is kept anyway".to_owned());
     }
     keys.0.remove("alsologtostderr");
+    // a random one: a node without a disk would be another one after each boot
+    if keys.0.remove("with-node-id").is_some() {
+        notices.push(
+            "`with-node-id:` under `k3s:` is left out: names in cluster.yaml are unique already"
+                .to_owned(),
+        );
+    }
+    let own_address = keys.has("node-ip");
     match facts.role {
         Role::Agent => {
             agent_tokens(&mut keys, tokens);
@@ -70,7 +78,7 @@ pub(super) fn compose(facts: &Facts, user: &UserKeys, data_dir: &Path, tokens: &
         Role::Server | Role::Registry => {
             server_tokens(&mut keys, tokens);
             // where it has another address outside, that is the one to advertise
-            if !keys.has("node-external-ip") {
+            if !keys.has("node-external-ip") && !own_address {
                 let address = facts.address.to_string();
                 ours(&mut keys, "advertise-address", address.into());
             }
@@ -80,7 +88,10 @@ pub(super) fn compose(facts: &Facts, user: &UserKeys, data_dir: &Path, tokens: &
     }
     ours(&mut keys, "node-name", facts.name.as_str().into());
     ours(&mut keys, "node-ip", facts.address.to_string().into());
-    ours(&mut keys, "flannel-iface", facts.interface.as_str().into());
+    // an address of the user's may be on another interface, which k3s finds by it
+    if !own_address {
+        ours(&mut keys, "flannel-iface", facts.interface.as_str().into());
+    }
     ours(&mut keys, "resolv-conf", "/etc/resolv.conf".into());
     ours(&mut keys, "disable-default-registry-endpoint", true.into());
     // as it was understood here: other files are laid down in it
@@ -236,6 +247,11 @@ mod tests {
         assert_eq!(names[0], "a");
         let (map, _) = composed(Role::Server, "{node-external-ip: 1.2.3.4}");
         assert!(!map.contains_key("advertise-address"));
+        let (map, notices) = composed(Role::Server, "{node-ip: 10.0.0.9, with-node-id: true}");
+        for key in ["advertise-address", "flannel-iface", "with-node-id"] {
+            assert!(!map.contains_key(key), "{key}");
+        }
+        assert_eq!(notices.len(), 1, "{notices:?}");
         let (map, notices) = composed(Role::Server, "{l: /var/log/k3s.log}");
         assert!(!map.contains_key("log") && notices.len() == 1);
     }

@@ -43,8 +43,29 @@ use self::user_keys::UserKeys;
 use self::write::below;
 use super::super::Place;
 
-/// What the stage *state* made a place for.
-const STATE_KEEPS: &str = "/var/lib/rancher";
+/// What of `k3s:` matters outside of k3s's own files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::node) struct Said {
+    /// The name that k3s registers this node by, if it is not the machine's.
+    pub(in crate::node) node_name: Option<String>,
+    /// Where k3s keeps its data; where it usually does if what is said is of no use.
+    pub(in crate::node) data_dir: PathBuf,
+    /// Whether nodes join by a token of the user's own, which the stick's says nothing about.
+    pub(in crate::node) own_token: bool,
+}
+
+/// Reads `k3s:` of `cluster.yaml` for what matters outside of k3s's own files.
+pub(in crate::node) fn said(cluster: &Cluster) -> Said {
+    let user = UserKeys::new(&cluster.k3s);
+    let tokens = ["token", "token-file", "agent-token", "agent-token-file"];
+    Said {
+        node_name: user.node_name(),
+        data_dir: user
+            .data_dir()
+            .unwrap_or_else(|_| PathBuf::from(paths::node::K3S_DATA)),
+        own_token: tokens.iter().any(|key| user.has(key)),
+    }
+}
 
 /// What is known about this node when the stage begins.
 #[derive(Clone, Debug)]
@@ -92,10 +113,11 @@ pub(in crate::node) fn lay_down(place: &Place, facts: &Facts) -> Result<LaidDown
     config::write(root, &config)?;
     notices.extend(config.notices);
     registries::write(root, &facts.hosts)?;
-    if !data_dir.starts_with(STATE_KEEPS) {
+    if data_dir != Path::new(paths::node::K3S_DATA) {
         notices.push(format!(
-            "`data-dir: {}` under `k3s:` lies outside of {STATE_KEEPS}: it is kept in the memory of \
-             `/`, whatever `state:` says",
+            "`state:` makes its place for {}; `data-dir: {}` under `k3s:` has images and data where \
+             that directory lies, without bounds of their own",
+            paths::node::K3S_DATA,
             data_dir.display()
         ));
     }

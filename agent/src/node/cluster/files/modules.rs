@@ -85,16 +85,23 @@ const SETTINGS: &[(&str, &str, bool)] = &[
     ("net/bridge/bridge-nf-call-ip6tables", "1", false),
 ];
 
-/// How long modprobe may take in all. It reads from the stick, and emulated machines are slow.
+/// How long modprobe may take for everything, and for one module with what that needs. It reads from
+/// the stick, and emulated machines are slow.
 const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE_FOR_ONE: Duration = Duration::from_secs(20);
 /// Bytes of what it says that are kept.
 const SAID_BYTES: u64 = 4096;
 
 /// Loads the modules and changes the settings; gives a line for each thing that will not work.
 pub(super) fn prepare(root: &Path, proc: &Path) -> Vec<String> {
     let modprobe = root.join("sbin/modprobe");
-    let deadline = Instant::now() + PATIENCE;
-    let mut notices = load(|modules| run(&modprobe, modules, deadline));
+    let mut notices = load(|modules| {
+        let patience = match modules {
+            [_] => PATIENCE_FOR_ONE,
+            _ => PATIENCE,
+        };
+        run(&modprobe, modules, Instant::now() + patience)
+    });
     notices.extend(settings(proc));
     notices
 }

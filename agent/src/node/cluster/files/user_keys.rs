@@ -75,6 +75,12 @@ impl UserKeys {
         self.text(key).is_some_and(|text| text == "true")
     }
 
+    /// `node-name` as k3s makes it of it, in lower case (k3s: pkg/util, GetHostnameAndIPs).
+    pub(super) fn node_name(&self) -> Option<String> {
+        let name = self.text("node-name")?.to_lowercase();
+        (!name.is_empty()).then_some(name)
+    }
+
     /// Where k3s keeps its data, an absolute path of the node.
     pub(super) fn data_dir(&self) -> Result<PathBuf, FilesError> {
         let Some(given) = self.text("data-dir").filter(|text| !text.is_empty()) else {
@@ -133,6 +139,15 @@ pub(super) mod tests {
         let read = keys("{debug: yes, selinux: Off, node-label: [on], node-name: node}");
         let expected = "{debug: true, selinux: false, node-label: ['on'], node-name: node}";
         assert_eq!(read.0, serde_yaml::from_str(expected).unwrap());
+    }
+
+    #[test]
+    fn a_nodes_name_is_what_k3s_makes_of_it() {
+        let name = |text: &str| keys(text).node_name();
+        assert_eq!(name("{node-name: CP-1}").as_deref(), Some("cp-1"));
+        assert_eq!(name("{node-name: 7}").as_deref(), Some("7"));
+        assert_eq!(name("{node-name: ''}"), None);
+        assert_eq!(name("{}"), None);
     }
 
     #[test]

@@ -22,8 +22,12 @@ struct Waiting {
 
 impl Waiting {
     fn start(url: &str, authority: &Authority) -> Waiting {
+        Waiting::with(url, authority, Some(TOKEN))
+    }
+
+    fn with(url: &str, authority: &Authority, token: Option<&[u8]>) -> Waiting {
         let (pid1, reports, _) = Pid1::new();
-        let server = Server::new(url, authority.pem.as_bytes(), TOKEN).unwrap();
+        let server = Server::new(url, authority.pem.as_bytes(), token).unwrap();
         let machine = FakeMachine::new(None, std::path::Path::new("/nonexistent"));
         let clock = machine.noted.clone();
         let task = tokio::spawn(async move { server.wait(&reports, &machine, FAST).await });
@@ -109,6 +113,16 @@ async fn a_token_that_is_refused_twice_is_a_screen_and_tried_on() {
 }
 
 #[tokio::test]
+async fn with_a_token_of_the_users_own_the_sticks_is_not_tried() {
+    let authority = Authority::new();
+    let api = Api::start(&authority.server(), None, 0).await;
+    healthy(&api);
+    api.says("/v1-k3s/readyz", 401, "Unauthorized");
+    Waiting::with(&api.url(), &authority, None).ends().await;
+    assert!(api.was_asked("/v1-k3s/readyz").is_empty());
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_ready_is_joined_all_the_same() {
     for status in [404, 500, 503] {
         let authority = Authority::new();
@@ -144,7 +158,7 @@ async fn a_clock_that_is_behind_takes_the_servers_time_though_its_certificate_be
 async fn what_can_not_be_used_at_all_is_told_before_any_wait() {
     let authority = Authority::new();
     let detail = |url: &str, authority: &str, token: &[u8]| {
-        let server = Server::new(url, authority.as_bytes(), token);
+        let server = Server::new(url, authority.as_bytes(), Some(token));
         server.map(|_| ()).unwrap_err().detail
     };
     let url = "https://127.0.0.1:6443";
