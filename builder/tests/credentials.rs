@@ -215,6 +215,22 @@ fn openssl_finds_nothing_wrong_with_keys_and_certificates() {
     assert!(subject.contains("system:masters") && subject.contains("system:admin"));
     let key = run(&["ec", "-in", "tls/service.key", "-noout", "-text", "-check"]);
     assert!(key.contains("prime256v1") && key.contains("valid"), "{key}");
+    // keys that others made
+    for other in [
+        &["genrsa", "-traditional", "-out", "tls/service.key", "2048"][..],
+        &[
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            "tls/service.key",
+        ],
+    ] {
+        run(other);
+        workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    }
 
     // the hash that k3s makes of what it serves under /cacerts: the file's own bytes
     let hash = run(&["dgst", "-sha256", "-r", "tls/server-ca.crt"]);
@@ -374,6 +390,7 @@ fn an_image_neither_replaces_nor_lies_within_what_it_is_made_of() {
     let yaml = format!("{HEAD}{NODES}manifests: [apps]\n");
     workshop.write("cluster.yaml", yaml.as_bytes());
     workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    fs::create_dir(workshop.path("c.img.kubeconfig")).unwrap();
     for (output, more, reason) in [
         (
             "a.img.credentials/b.img",
@@ -388,6 +405,12 @@ fn an_image_neither_replaces_nor_lies_within_what_it_is_made_of() {
             "directory of the cluster's credentials",
         ),
         ("a.img.credentials", &[], "is a directory"),
+        (
+            "b.img",
+            &["--credentials", "b.img.kubeconfig"],
+            "b.img.kubeconfig can't be written: the cluster's kubeconfig goes there",
+        ),
+        ("c.img", &[], "c.img.kubeconfig can't be written"),
     ] {
         let before = workshop.left();
         let said = workshop.run(&arguments(&[&["-o", output][..], more].concat()));
