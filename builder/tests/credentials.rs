@@ -463,7 +463,7 @@ fn the_kubeconfig_leads_to_the_server_and_to_any_other_address() {
     assert!(text.contains("current-context: \"on\""), "{text}");
 
     let said = workshop.run(&["kubeconfig", "a.img", "--server", "http://a"]);
-    refused(&said, 1, &["http://a", "https alone", "\n  help: "]);
+    refused(&said, 2, &["http://a", "https alone", "\n  help: "]);
     let said = workshop.run(&["kubeconfig", "none.img"]);
     refused(&said, 1, &["none.img.kubeconfig", "\n  help: "]);
 }
@@ -606,4 +606,48 @@ fn copies_on_the_way_are_for_their_owner_alone_and_gone_after_an_interruption() 
     );
     assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
     assert_eq!(workshop.left(), ["cluster.yaml", "k3s", "mine"]);
+}
+
+#[test]
+fn a_file_that_is_no_kubeconfig_is_not_printed() {
+    let workshop = workshop();
+    workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    let good = fs::read(workshop.path("a.img.kubeconfig")).unwrap();
+    // the beginning alone would be a good one
+    let long = [good.as_slice(), b"# ", &[b'x'; 1 << 20]].concat();
+    let binary = [good.as_slice(), b"# \xff\n"].concat();
+    for bad in [
+        &long[..],
+        &binary,
+        &good[..good.len() / 2],
+        b"kind: Config\n",
+    ] {
+        workshop.write("a.img.kubeconfig", bad);
+        for more in [&[][..], &["--server", "cp-1"]] {
+            let said = workshop.run(&[&["kubeconfig", "a.img"], more].concat());
+            refused(
+                &said,
+                1,
+                &["a.img.kubeconfig: it is no kubeconfig", "\n  help: "],
+            );
+            assert!(said.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_wrong_usage() {
+    let workshop = workshop();
+    workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    let run = |server: &str| workshop.run(&["kubeconfig", "a.img", "--server", server]);
+    let said = run("10.0.0.256");
+    refused(&said, 2, &["\"10.0.0.256\" is no address", "\n  help: "]);
+    assert!(said.stdout.is_empty());
+    assert_eq!(run("10.0.0.25").code, Some(0));
+    let said = workshop.run(&["kubeconfig", "w.img"]);
+    refused(
+        &said,
+        1,
+        &["there is neither w.img.kubeconfig", "the servers' image"],
+    );
 }
