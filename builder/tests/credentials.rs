@@ -651,3 +651,23 @@ fn an_address_that_is_none_is_wrong_usage() {
         &["there is neither w.img.kubeconfig", "the servers' image"],
     );
 }
+
+#[test]
+fn a_standard_error_that_takes_nothing_does_not_change_the_exit_code() {
+    let workshop = workshop();
+    for (arguments, code) in [
+        (&["inspect", "none.img"][..], 1),
+        (&["-o", "-", "--append", ""], 2),
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
+            .current_dir(workshop.path("."))
+            .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
