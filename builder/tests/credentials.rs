@@ -653,6 +653,26 @@ fn an_address_that_is_none_is_wrong_usage() {
 }
 
 #[test]
+fn whoever_may_read_an_image_that_a_shell_made_is_told() {
+    let workshop = workshop();
+    for (mode, warned) in [(0o600, false), (0o640, true)] {
+        let path = workshop.write("stream.img", b"");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let output = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
+            .current_dir(workshop.path("."))
+            .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
+            .env("TMPDIR", workshop.path("tmp"))
+            .args(arguments(&["-q", "-o", "-", "--credentials", "mine"]))
+            .stdout(fs::File::create(&path).unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("others may read the image"), warned, "{said}");
+    }
+}
+
+#[test]
 fn a_standard_error_that_takes_nothing_does_not_change_the_exit_code() {
     let workshop = workshop();
     for (arguments, code) in [
