@@ -1,5 +1,7 @@
 //! Maps the command line to the library and errors to exit codes.
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use builder::cli::Cli;
@@ -13,15 +15,20 @@ fn main() -> ExitCode {
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", harmless(&chain(&error)));
+            say(format_args!("error: {}", harmless(&chain(&error))));
             if let Some(help) = commands::help(&error) {
                 // lines to copy stand by themselves
                 let lines: Vec<String> = help.lines().map(harmless).collect();
-                eprintln!("  help: {}", lines.join("\n        "));
+                say(format_args!("  help: {}", lines.join("\n        ")));
             }
             ExitCode::from(commands::exit_code(&error))
         }
     }
+}
+
+/// Writes a line to standard error; nobody can be told that it is closed.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Names of files and what archives say go to a terminal here: nothing that it would act upon.

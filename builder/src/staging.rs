@@ -1,9 +1,9 @@
 //! What is gone when the program is interrupted: directories of unfinished work, and the
 //! programs that write into them.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,20 @@ pub(crate) fn scratch_place() -> PathBuf {
     std::env::var_os("TMPDIR")
         .filter(|place| !place.is_empty())
         .map_or_else(|| "/var/tmp".into(), PathBuf::from)
+}
+
+/// Makes a directory and those above it, like [`fs::create_dir_all`]. What is made within a
+/// [`Staging`] is made by this: while an interruption removes that, it waits and so does not make
+/// it again.
+pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
+    let _ours = ours();
+    fs::create_dir_all(path)
+}
+
+/// The same for directories that are their owner's alone.
+pub(crate) fn create_private_dir_all(path: &Path) -> io::Result<()> {
+    let _ours = ours();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// A directory of our own, gone when this is dropped or the program is interrupted.
@@ -170,6 +184,27 @@ mod tests {
         assert!(kept.join("file").exists());
         drop(Staging::new(parent.path(), ".b-", "", 0o700).unwrap());
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_made_while_an_interruption_removes_directories() {
+        type Create = fn(&Path) -> io::Result<()>;
+        for create in [create_dir_all as Create, create_private_dir_all as Create] {
+            let parent = tempfile::tempdir().unwrap();
+            let path = parent.path().join("gone/within");
+            // as the watcher holds it
+            let removing = ours();
+            let (done, is_done) = std::sync::mpsc::channel();
+            let maker = std::thread::spawn({
+                let path = path.clone();
+                move || done.send(create(&path)).unwrap()
+            });
+            let waited = is_done.recv_timeout(std::time::Duration::from_millis(100));
+            assert!(waited.is_err() && !parent.path().join("gone").exists());
+            drop(removing);
+            maker.join().unwrap();
+            assert!(is_done.recv().unwrap().is_ok() && path.is_dir());
+        }
     }
 
     #[test]

@@ -215,6 +215,22 @@ fn openssl_finds_nothing_wrong_with_keys_and_certificates() {
     assert!(subject.contains("system:masters") && subject.contains("system:admin"));
     let key = run(&["ec", "-in", "tls/service.key", "-noout", "-text", "-check"]);
     assert!(key.contains("prime256v1") && key.contains("valid"), "{key}");
+    // keys that others made
+    for other in [
+        &["genrsa", "-traditional", "-out", "tls/service.key", "2048"][..],
+        &[
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            "tls/service.key",
+        ],
+    ] {
+        run(other);
+        workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    }
 
     // the hash that k3s makes of what it serves under /cacerts: the file's own bytes
     let hash = run(&["dgst", "-sha256", "-r", "tls/server-ca.crt"]);
@@ -374,6 +390,7 @@ fn an_image_neither_replaces_nor_lies_within_what_it_is_made_of() {
     let yaml = format!("{HEAD}{NODES}manifests: [apps]\n");
     workshop.write("cluster.yaml", yaml.as_bytes());
     workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    fs::create_dir(workshop.path("c.img.kubeconfig")).unwrap();
     for (output, more, reason) in [
         (
             "a.img.credentials/b.img",
@@ -388,6 +405,12 @@ fn an_image_neither_replaces_nor_lies_within_what_it_is_made_of() {
             "directory of the cluster's credentials",
         ),
         ("a.img.credentials", &[], "is a directory"),
+        (
+            "b.img",
+            &["--credentials", "b.img.kubeconfig"],
+            "b.img.kubeconfig can't be written: the cluster's kubeconfig goes there",
+        ),
+        ("c.img", &[], "c.img.kubeconfig can't be written"),
     ] {
         let before = workshop.left();
         let said = workshop.run(&arguments(&[&["-o", output][..], more].concat()));
@@ -440,7 +463,7 @@ fn the_kubeconfig_leads_to_the_server_and_to_any_other_address() {
     assert!(text.contains("current-context: \"on\""), "{text}");
 
     let said = workshop.run(&["kubeconfig", "a.img", "--server", "http://a"]);
-    refused(&said, 1, &["http://a", "https alone", "\n  help: "]);
+    refused(&said, 2, &["http://a", "https alone", "\n  help: "]);
     let said = workshop.run(&["kubeconfig", "none.img"]);
     refused(&said, 1, &["none.img.kubeconfig", "\n  help: "]);
 }
@@ -583,4 +606,88 @@ fn copies_on_the_way_are_for_their_owner_alone_and_gone_after_an_interruption() 
     );
     assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
     assert_eq!(workshop.left(), ["cluster.yaml", "k3s", "mine"]);
+}
+
+#[test]
+fn a_file_that_is_no_kubeconfig_is_not_printed() {
+    let workshop = workshop();
+    workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    let good = fs::read(workshop.path("a.img.kubeconfig")).unwrap();
+    // the beginning alone would be a good one
+    let long = [good.as_slice(), b"# ", &[b'x'; 1 << 20]].concat();
+    let binary = [good.as_slice(), b"# \xff\n"].concat();
+    for bad in [
+        &long[..],
+        &binary,
+        &good[..good.len() / 2],
+        b"kind: Config\n",
+    ] {
+        workshop.write("a.img.kubeconfig", bad);
+        for more in [&[][..], &["--server", "cp-1"]] {
+            let said = workshop.run(&[&["kubeconfig", "a.img"], more].concat());
+            refused(
+                &said,
+                1,
+                &["a.img.kubeconfig: it is no kubeconfig", "\n  help: "],
+            );
+            assert!(said.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_wrong_usage() {
+    let workshop = workshop();
+    workshop.done(&arguments(&["-q", "-o", "a.img"]));
+    let run = |server: &str| workshop.run(&["kubeconfig", "a.img", "--server", server]);
+    let said = run("10.0.0.256");
+    refused(&said, 2, &["\"10.0.0.256\" is no address", "\n  help: "]);
+    assert!(said.stdout.is_empty());
+    assert_eq!(run("10.0.0.25").code, Some(0));
+    let said = workshop.run(&["kubeconfig", "w.img"]);
+    refused(
+        &said,
+        1,
+        &["there is neither w.img.kubeconfig", "the servers' image"],
+    );
+}
+
+#[test]
+fn whoever_may_read_an_image_that_a_shell_made_is_told() {
+    let workshop = workshop();
+    for (mode, warned) in [(0o600, false), (0o640, true)] {
+        let path = workshop.write("stream.img", b"");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let output = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
+            .current_dir(workshop.path("."))
+            .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
+            .env("TMPDIR", workshop.path("tmp"))
+            .args(arguments(&["-q", "-o", "-", "--credentials", "mine"]))
+            .stdout(fs::File::create(&path).unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("others may read the image"), warned, "{said}");
+    }
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_does_not_change_the_exit_code() {
+    let workshop = workshop();
+    for (arguments, code) in [
+        (&["inspect", "none.img"][..], 1),
+        (&["-o", "-", "--append", ""], 2),
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
+            .current_dir(workshop.path("."))
+            .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `builder bootpack`: makes the boot pack of one architecture.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::bootpack::{self, Built, Manifest, Request};
@@ -19,7 +20,8 @@ pub fn run(args: &BootPackArgs) -> anyhow::Result<()> {
         output: &output,
     })?;
     for warning in &built.warnings {
-        eprintln!("warning: {warning}");
+        // nobody can be told that standard error is closed
+        let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     println!("{}", summary(&output, &built));
     Ok(())

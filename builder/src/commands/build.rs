@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use image_layout::Arch;
 use image_layout::paths::config;
+use rustix::fs::FileType;
 
 use crate::cli::build::{BuildArgs, ImageRole};
 use crate::credentials::{Kept, Origin};
@@ -44,6 +45,9 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     for warning in &written.warnings {
         progress.warn(warning);
     }
+    if args.output == Path::new("-") && written.credentials.is_some() && others_read_stdout() {
+        progress.warn("others may read the image: chmod 600");
+    }
     if args.quiet {
         return Ok(());
     }
@@ -54,6 +58,14 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
         _ => io::stdout().write_all(text.as_bytes()),
     }
     .context("writing the summary")
+}
+
+/// Whether standard output is a file that the shell made readable for others.
+fn others_read_stdout() -> bool {
+    rustix::fs::fstat(io::stdout()).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+            && found.st_mode & 0o077 != 0
+    })
 }
 
 fn source_date_epoch() -> anyhow::Result<Option<u64>> {

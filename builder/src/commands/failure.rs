@@ -23,14 +23,21 @@ pub fn help(error: &anyhow::Error) -> Option<String> {
 
 /// 2 for a command line that can't be meant, 1 for everything else.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<ImageError>() {
+    match error.chain().any(is_usage) {
+        true => 2,
+        false => 1,
+    }
+}
+
+fn is_usage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(
+        cause.downcast_ref(),
         Some(
             ImageError::Terminal
-            | ImageError::Argument(_)
-            | ImageError::NoArch
-            | ImageError::Credentials(CredentialsError::NoPlace(_))
-            | ImageError::Fleet(FleetError::NoK3s | FleetError::NoConfig),
-        ) => 2,
-        _ => 1,
-    }
+                | ImageError::Argument(_)
+                | ImageError::NoArch
+                | ImageError::Credentials(CredentialsError::NoPlace(_))
+                | ImageError::Fleet(FleetError::NoK3s | FleetError::NoConfig)
+        )
+    ) || matches!(cause.downcast_ref(), Some(CredentialsError::Address { .. }))
 }

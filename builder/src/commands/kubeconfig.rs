@@ -31,10 +31,17 @@ pub fn run(args: &KubeconfigArgs) -> anyhow::Result<()> {
         let [first, second] = places;
         return Err(CredentialsError::Nowhere { first, second }.into());
     };
-    let mut text = String::new();
+    let reading = || format!("reading {}", path.display());
+    let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(BYTES).read_to_string(&mut text))
-        .with_context(|| format!("reading {}", path.display()))?;
+        // one byte more than allowed, so that a larger file is noticed and not cut off
+        .and_then(|file| file.take(BYTES + 1).read_to_end(&mut bytes))
+        .with_context(reading)?;
+    let mut text = match bytes.len() as u64 > BYTES {
+        true => Err(CredentialsError::NoKubeconfig),
+        false => credentials::kubeconfig_text(bytes),
+    }
+    .with_context(reading)?;
     if let Some(server) = &args.server {
         text = credentials::with_server(text.as_bytes(), server)
             .with_context(|| format!("changing the server of {}", path.display()))?;

@@ -119,7 +119,7 @@ impl CredentialsError {
                 );
             }
             CredentialsError::Nowhere { .. } => {
-                "name an image that was written with --k3s, or its directory of credentials"
+                "name the servers' image, or the directory that --credentials named"
             }
             CredentialsError::NoKubeconfig => {
                 "write the image again with the same --credentials, which writes it anew"

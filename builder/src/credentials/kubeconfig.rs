@@ -136,6 +136,29 @@ pub(super) fn admin(text: &[u8]) -> Option<Admin> {
     })
 }
 
+/// The text of a kubeconfig that [`render`] wrote.
+///
+/// # Errors
+/// If it is another file: no UTF-8, or without one of the parts that [`render`] writes.
+pub fn kubeconfig_text(bytes: Vec<u8>) -> Result<String, CredentialsError> {
+    let text = String::from_utf8(bytes).map_err(|_| CredentialsError::NoKubeconfig)?;
+    let has_parts = |document: Value| {
+        let cluster = document.get("clusters")?.get(0)?.get("cluster")?;
+        let parts = [
+            document.get("current-context")?,
+            cluster.get("server")?,
+            cluster.get("certificate-authority-data")?,
+        ];
+        let is_one = document.get("kind")?.as_str()? == "Config";
+        (is_one && parts.iter().all(|part| part.is_string())).then_some(())
+    };
+    let document = serde_yaml::from_str(&text).map_err(|_| CredentialsError::NoKubeconfig)?;
+    match has_parts(document).and_then(|()| admin(text.as_bytes())) {
+        Some(_) => Ok(text),
+        None => Err(CredentialsError::NoKubeconfig),
+    }
+}
+
 /// The same kubeconfig for a server at another address: `ADDRESS`, with or without `https://` and
 /// port.
 ///
@@ -189,15 +212,28 @@ fn url(address: &str, default: u16) -> Result<String, CredentialsError> {
         .and_then(|host| host.strip_suffix(']'));
     let good = match inner {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
-            !host.is_empty() && host.len() <= 253 && host.chars().all(plain)
-        }
+        None => is_name(&host) || host.parse::<std::net::Ipv4Addr>().is_ok(),
     };
     match good {
         true => Ok(format!("https://{host}:{port}")),
         false => Err(wrong("it is neither a name nor an IP address")),
     }
+}
+
+/// Whether it is the name of a host. What ends with a number is an IPv4 address or nothing: that is
+/// how kubectl and browsers read it.
+fn is_name(host: &str) -> bool {
+    let is_label = |label: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    host.len() <= 253
+        && host.split('.').all(is_label)
+        && !host.rsplit('.').next().is_some_and(is_number)
 }
 
 #[cfg(test)]
@@ -284,6 +320,28 @@ mod tests {
     }
 
     #[test]
+    fn a_kubeconfig_is_told_from_other_files() {
+        let good = example("edge");
+        let read = kubeconfig_text(good.clone().into_bytes());
+        assert_eq!(read.unwrap(), good);
+        for other in [
+            Vec::new(),
+            b"\xff".to_vec(),
+            b"kind: Config\n".to_vec(),
+            good.replace("\"Config\"", "\"Other\"").into_bytes(),
+            good.replace("server:", "servers:").into_bytes(),
+            good.replace("client-key-data", "client-key").into_bytes(),
+            [good.as_bytes(), b"\xff"].concat(),
+        ] {
+            let read = kubeconfig_text(other);
+            assert!(
+                matches!(read, Err(CredentialsError::NoKubeconfig)),
+                "{read:?}"
+            );
+        }
+    }
+
+    #[test]
     fn another_server_is_taken_in_every_spelling() {
         for (address, url) in [
             ("192.168.0.9", "https://192.168.0.9:8443"),
@@ -293,13 +351,32 @@ mod tests {
             ("fd00::2", "https://[fd00::2]:8443"),
             ("[fd00::2]:6443", "https://[fd00::2]:6443"),
             ("[fd00::2]", "https://[fd00::2]:8443"),
+            ("1a.2b", "https://1a.2b:8443"),
         ] {
             let text = with_server(example("edge").as_bytes(), address).unwrap();
             assert!(text.contains(&format!("server: \"{url}\"\n")), "{text}");
             assert_eq!(text.lines().count(), example("edge").lines().count());
         }
         for address in [
-            "", "http://a", "a b", "a:0", "a:x", "a:70000", "a\nb", ":6443", "[a]:1",
+            "",
+            "http://a",
+            "a b",
+            "a:0",
+            "a:x",
+            "a:70000",
+            "a\nb",
+            ":6443",
+            "[a]:1",
+            "a..b",
+            ".a",
+            "a.",
+            "-a",
+            "a-.b",
+            "a.-b",
+            "10.0.0",
+            "10.0.0.256",
+            "cp.1",
+            "10.0.0.2.3:6443",
         ] {
             let refused = with_server(example("edge").as_bytes(), address);
             assert!(

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use image_layout::paths::secrets;
 
 pub use error::CredentialsError;
-pub use kubeconfig::{Server, with_server};
+pub use kubeconfig::{Server, kubeconfig_text, with_server};
 pub use store::{Origin, Placed, beside, kubeconfig_beside, open};
 
 /// Everything secret of a cluster.

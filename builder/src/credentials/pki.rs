@@ -159,10 +159,9 @@ fn service_key() -> Result<String, CredentialsError> {
         writer.write_sequence(|writer| {
             writer.next().write_u8(1);
             writer.next().write_bytes(&scalar);
-            let prime256v1 = ObjectIdentifier::from_slice(&[1, 2, 840, 10045, 3, 1, 7]);
             writer
                 .next()
-                .write_tagged(yasna::Tag::context(0), |w| w.write_oid(&prime256v1));
+                .write_tagged(yasna::Tag::context(0), |w| w.write_oid(&prime256v1()));
             writer.next().write_tagged(yasna::Tag::context(1), |w| {
                 w.write_bitvec_bytes(point, point.len() * 8);
             });
@@ -247,9 +246,52 @@ fn single_certificate(file: &[u8]) -> Option<Vec<u8>> {
 
 /// Whether a file holds a private key of service accounts in a form that the API server reads.
 pub(super) fn is_service_key(file: &[u8]) -> bool {
-    let forms = ["EC PRIVATE KEY", "RSA PRIVATE KEY"];
-    pem::parse_many(file)
-        .is_ok_and(|found| found.first().is_some_and(|key| forms.contains(&key.tag())))
+    let Ok(found) = pem::parse_many(file) else {
+        return false;
+    };
+    match found.as_slice() {
+        [key] if key.tag() == "EC PRIVATE KEY" => is_p256_key(key.contents()),
+        [key] if key.tag() == "RSA PRIVATE KEY" => is_rsa_key(key.contents()),
+        _ => false,
+    }
+}
+
+/// RFC 5915 with the curve named.
+fn is_p256_key(der: &[u8]) -> bool {
+    yasna::parse_der(der, |reader| {
+        reader.read_sequence(|reader| {
+            let version = reader.next().read_u8()?;
+            let scalar = reader.next().read_bytes()?;
+            let curve = reader
+                .next()
+                .read_tagged(yasna::Tag::context(0), |reader| reader.read_oid())?;
+            reader.read_optional(|reader| {
+                reader.read_tagged(yasna::Tag::context(1), |reader| reader.read_bitvec_bytes())
+            })?;
+            Ok(version == 1 && scalar.len() == 32 && curve == prime256v1())
+        })
+    })
+    .unwrap_or(false)
+}
+
+/// PKCS #1 (RFC 8017, A.1.2) of two primes: the version and eight numbers.
+fn is_rsa_key(der: &[u8]) -> bool {
+    const NUMBERS: usize = 8;
+    const INTEGER: u8 = 2;
+    yasna::parse_der(der, |reader| {
+        reader.read_sequence(|reader| {
+            let mut good = reader.next().read_u8()? == 0;
+            for _ in 0..NUMBERS {
+                good &= reader.next().read_der()?.first() == Some(&INTEGER);
+            }
+            Ok(good)
+        })
+    })
+    .unwrap_or(false)
+}
+
+fn prime256v1() -> ObjectIdentifier {
+    ObjectIdentifier::from_slice(&[1, 2, 840, 10045, 3, 1, 7])
 }
 
 #[cfg(test)]
@@ -360,5 +402,39 @@ mod tests {
         );
         assert_eq!(key[51..57], [0xa1, 0x44, 3, 0x42, 0, 4]);
         assert_eq!(key.len(), 57 + 64);
+    }
+
+    #[test]
+    fn a_damaged_key_of_service_accounts_is_noticed() {
+        let files = made();
+        let good = files[SERVICE_KEY].as_slice();
+        assert!(!is_service_key(&[good, good].concat()), "two keys");
+        let der = pem::parse(good).unwrap().into_contents();
+        let key = |tag: &str, der: Vec<u8>| {
+            is_service_key(pem::encode(&pem::Pem::new(tag, der)).as_bytes())
+        };
+        assert!(key("EC PRIVATE KEY", der.clone()));
+        assert!(!key("RSA PRIVATE KEY", der.clone()));
+        assert!(!key("EC PRIVATE KEY", der[..der.len() - 1].to_vec()));
+        assert!(!key("EC PRIVATE KEY", [der.as_slice(), &[0]].concat()));
+        for (place, what) in [(4, "the version"), (50, "the curve")] {
+            let mut other = der.clone();
+            other[place] ^= 2;
+            assert!(!key("EC PRIVATE KEY", other), "{what}");
+        }
+        let rsa = |version: u8, numbers: usize| {
+            yasna::construct_der(|writer| {
+                writer.write_sequence(|writer| {
+                    writer.next().write_u8(version);
+                    for number in 0..numbers {
+                        writer.next().write_u32(70_000 + number as u32);
+                    }
+                });
+            })
+        };
+        assert!(key("RSA PRIVATE KEY", rsa(0, 8)));
+        assert!(!key("RSA PRIVATE KEY", rsa(1, 8)));
+        assert!(!key("RSA PRIVATE KEY", rsa(0, 7)));
+        assert!(!key("EC PRIVATE KEY", rsa(0, 8)));
     }
 }

@@ -83,7 +83,7 @@ fn prepare(layout: &Path) -> Result<bool, HaulError> {
             Some(_) => Err(HaulError::Exists { path: path() }),
         },
         Err(_) if fs::symlink_metadata(layout).is_ok() => Err(HaulError::Exists { path: path() }),
-        Err(_) => fs::create_dir_all(layout)
+        Err(_) => staging::create_dir_all(layout)
             .map(|()| true)
             .map_err(|source| HaulError::Write {
                 path: path(),

@@ -12,6 +12,7 @@ use image_layout::image::BlobTotals;
 use image_layout::limits;
 
 use super::error::{HaulError, Place};
+use crate::staging;
 
 /// Bytes that are read, hashed and written at once.
 const BUFFER: usize = 1 << 20;
@@ -104,7 +105,7 @@ impl Store {
             }
             if wanted && file.is_none() {
                 if let Some(directory) = path.parent() {
-                    fs::create_dir_all(directory).map_err(writing)?;
+                    staging::create_dir_all(directory).map_err(writing)?;
                 }
                 file = Some(File::create(&partial).map_err(writing)?);
             }
@@ -167,7 +168,7 @@ impl Store {
             if left == size {
                 let json = part.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
                 if self.keep == Keep::All || (json && size <= limits::MANIFEST_BYTES) {
-                    fs::create_dir_all(&directory).map_err(writing)?;
+                    staging::create_dir_all(&directory).map_err(writing)?;
                     file = Some(File::create(&partial).map_err(writing)?);
                 }
                 if part.starts_with(&[0x1f, 0x8b]) {
@@ -217,7 +218,7 @@ impl Store {
             source,
         };
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(writing)?;
+            staging::create_dir_all(directory).map_err(writing)?;
         }
         match fs::rename(&from, &path) {
             // only manifests are kept
@@ -263,7 +264,7 @@ impl Store {
             let _ = fs::remove_dir(self.layout.join(algorithm));
         }
         let blobs = self.layout.join("blobs");
-        fs::create_dir_all(&blobs).map_err(|source| HaulError::Write {
+        staging::create_dir_all(&blobs).map_err(|source| HaulError::Write {
             path: blobs,
             source,
         })?;

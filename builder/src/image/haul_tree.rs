@@ -1,9 +1,9 @@
 //! Laying out on disk what becomes the partition HAUL.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use image_layout::catalog::{self, Catalog};
@@ -16,6 +16,7 @@ use super::ext4::Tree;
 use super::inputs::Inputs;
 use crate::haul::Loaded;
 use crate::k3s::K3sBinary;
+use crate::staging;
 
 /// An OCI layout with nothing in it: the registry of an image without a haul.
 pub(super) fn no_haul(layout: &Path) -> Result<Loaded, ImageError> {
@@ -34,7 +35,8 @@ pub(super) fn no_haul(layout: &Path) -> Result<Loaded, ImageError> {
         b"{\"schemaVersion\":2,\"manifests\":[]}\n",
     )?;
     put(layout, haul::CATALOG, &json(&catalog, haul::CATALOG)?)?;
-    fs::create_dir_all(layout.join("blobs/sha256")).map_err(ImageError::io("making", layout))?;
+    staging::create_dir_all(&layout.join("blobs/sha256"))
+        .map_err(ImageError::io("making", layout))?;
     Ok(Loaded {
         catalog,
         hauls: Vec::new(),
@@ -85,7 +87,7 @@ pub(super) fn lay_out(root: &Path, inputs: &Inputs, info: &ImageInfo) -> Result<
 fn put(root: &Path, name: &str, contents: &[u8]) -> Result<(), ImageError> {
     let path = root.join(name);
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(ImageError::io("making", parent))?;
+        staging::create_dir_all(parent).map_err(ImageError::io("making", parent))?;
     }
     fs::write(&path, contents).map_err(ImageError::io("writing", &path))
 }
@@ -93,11 +95,7 @@ fn put(root: &Path, name: &str, contents: &[u8]) -> Result<(), ImageError> {
 /// Lays down a secret for its owner alone, from the first byte on.
 fn put_secret(path: &Path, contents: &[u8]) -> Result<(), ImageError> {
     if let Some(parent) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)
-            .map_err(ImageError::io("making", parent))?;
+        staging::create_private_dir_all(parent).map_err(ImageError::io("making", parent))?;
     }
     File::options()
         .write(true)
@@ -111,7 +109,7 @@ fn put_secret(path: &Path, contents: &[u8]) -> Result<(), ImageError> {
 /// Copies k3s and makes sure that what arrives is what was looked at.
 fn copy_k3s(k3s: &K3sBinary, to: &Path) -> Result<(), ImageError> {
     if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).map_err(ImageError::io("making", parent))?;
+        staging::create_dir_all(parent).map_err(ImageError::io("making", parent))?;
     }
     let reading = || ImageError::io("reading", &k3s.path);
     let mut from = File::open(&k3s.path).map_err(reading())?.take(k3s.size + 1);

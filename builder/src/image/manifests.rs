@@ -21,6 +21,10 @@ const TOTAL_BYTES: u64 = 64 << 20;
 const FILES: usize = 1000;
 /// How deep directories may lie in one another.
 const DEPTH: usize = 16;
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// How the `apiVersion` of Haulboot's own files begins.
+const OWN_GROUP: &str = "haulboot.dev/";
 
 /// Why a manifest can't go onto the image.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +144,19 @@ pub(super) fn collect(config: &Path, names: &[String]) -> Result<Manifests, Mani
                 "it is the directory of cluster.yaml itself".to_owned(),
             ));
         }
-        collector.take(&host, &parts.join("/"), name, 0)?;
+        let path = parts.join("/");
+        collector.take(&host, &path, name, 0)?;
+        let within = format!("{path}/");
+        let files = &collector.found.files;
+        if !files
+            .keys()
+            .any(|file| *file == path || file.starts_with(&within))
+        {
+            collector
+                .found
+                .warnings
+                .push(format!("{} has no manifest", host.display()));
+        }
     }
     Ok(collector.found)
 }
@@ -268,6 +284,10 @@ impl Collector {
         if contents.len() as u64 > FILE_BYTES {
             return Err(refused(host, "it is larger than 4 MiB".to_owned()));
         }
+        // some editors begin a file with it; JSON has no such thing
+        if contents.starts_with(BYTE_ORDER_MARK) {
+            contents.drain(..BYTE_ORDER_MARK.len());
+        }
         check(host, &contents)?;
         self.bytes += contents.len() as u64;
         let is_new = self.found.files.insert(path.to_owned(), contents).is_none();
@@ -344,6 +364,11 @@ fn check(path: &Path, contents: &[u8]) -> Result<(), ManifestError> {
         if !has("apiVersion") || !has("kind") {
             let why = format!("its document {} has no apiVersion and kind", place + 1);
             return Err(refused(path, why));
+        }
+        let version = document.get("apiVersion").and_then(Value::as_str);
+        if version.is_some_and(|version| version.starts_with(OWN_GROUP)) {
+            let why = "it is Haulboot's own configuration";
+            return Err(refused(path, why.to_owned()));
         }
     }
     Ok(())

@@ -63,12 +63,28 @@ pub(super) fn refuse_inputs(
         }
     }
     // one that is not there yet
-    if let Some(directory) = &request.credentials
-        && fs::canonicalize(parent(directory)).is_ok_and(|above| above == place)
-        && directory.file_name() == path.file_name()
-    {
+    let is_directory_of_credentials = |path: &Path| {
+        request.credentials.as_deref().is_some_and(|directory| {
+            fs::canonicalize(parent(directory)).is_ok_and(|above| above == place)
+                && directory.file_name() == path.file_name()
+        })
+    };
+    if is_directory_of_credentials(path) {
         let why = "it is the directory of the cluster's credentials";
         return Err(refuse(why.to_owned()));
+    }
+    if !request.k3s.is_empty() && !request.agents_only {
+        let kubeconfig = credentials::kubeconfig_beside(path);
+        let refuse = |why: &str| ImageError::Output {
+            path: kubeconfig.clone(),
+            why: format!("the cluster's kubeconfig goes there, and {why}"),
+        };
+        if is_directory_of_credentials(&kubeconfig) {
+            return Err(refuse("it is the directory of its credentials"));
+        }
+        if fs::metadata(&kubeconfig).is_ok_and(|found| !found.is_file()) {
+            return Err(refuse("it is no file"));
+        }
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 //! It lies on the disk of the image, so that a rename puts the finished image in place, and is
 //! removed whether that succeeds, fails or is interrupted.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::ImageError;
@@ -28,7 +27,7 @@ impl Staging {
     /// A directory within, made.
     pub(super) fn directory(&self, name: &str) -> Result<PathBuf, ImageError> {
         let path = self.path().join(name);
-        fs::create_dir_all(&path).map_err(ImageError::io("making", &path))?;
+        staging::create_dir_all(&path).map_err(ImageError::io("making", &path))?;
         Ok(path)
     }
 }

@@ -1,7 +1,7 @@
 //! Unpacking the archive of k3s's launcher as the launcher does, and checking it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, BufReader, Read, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use image_layout::digest::{Digest, Hasher};
 use super::archive::Archive;
 use super::{pause, verify};
 use crate::haul::{EntryKind, TarError, TarReader};
+use crate::staging;
 
 /// Members of the archive; k3s has some 300.
 const MEMBERS: usize = 100_000;
@@ -84,7 +85,7 @@ pub(super) fn unpack(
     decoder.window_log_max(WINDOW_LOG_MAX).map_err(damaged)?;
     let mut tar = TarReader::new(decoder);
     let mut unpacked = Unpacked::default();
-    fs::create_dir_all(to).map_err(write_error(to))?;
+    staging::create_dir_all(to).map_err(write_error(to))?;
     loop {
         let entry = match tar.next() {
             Ok(Some(entry)) => entry,
@@ -148,11 +149,11 @@ impl Unpacked {
         }
         let path = to.join(&name);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(write_error(parent))?;
+            staging::create_dir_all(parent).map_err(write_error(parent))?;
         }
         let made = match entry.kind {
             EntryKind::Directory => {
-                fs::create_dir_all(&path).map_err(write_error(&path))?;
+                staging::create_dir_all(&path).map_err(write_error(&path))?;
                 Entry::Directory
             }
             EntryKind::File => {

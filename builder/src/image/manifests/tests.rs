@@ -134,3 +134,41 @@ fn two_files_that_k3s_would_take_for_one_are_refused() {
     let error = place.collect(&["a", "b"]).unwrap_err().to_string();
     assert!(error.contains("one name for k3s, \"web\""), "{error}");
 }
+
+#[test]
+fn a_byte_order_mark_is_left_out() {
+    let place = Place::new();
+    let json = "{\"apiVersion\": \"v1\", \"kind\": \"List\"}";
+    place
+        .write("a.yaml", &format!("\u{feff}{GOOD}"))
+        .write("b.json", &format!("\u{feff}{json}"));
+    let found = place.collect(&["a.yaml", "b.json"]).unwrap();
+    assert_eq!(found.files["a.yaml"], GOOD.as_bytes());
+    assert_eq!(found.files["b.json"], json.as_bytes());
+}
+
+#[test]
+fn haulboots_own_configuration_is_no_manifest() {
+    let place = Place::new();
+    place.write(
+        "apps/cluster.yaml",
+        &format!("{GOOD}---\napiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\n"),
+    );
+    let said = place.refused("apps");
+    assert!(
+        said.ends_with("cluster.yaml is no manifest: it is Haulboot's own configuration"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_that_gives_no_manifest_is_warned_of() {
+    let place = Place::new();
+    place
+        .write("none/.hidden.yaml", GOOD)
+        .write("some/a.yaml", GOOD);
+    let found = place.collect(&["some", "none", "some/a.yaml"]).unwrap();
+    assert_eq!(found.files.len(), 1);
+    assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
+    assert!(found.warnings[0].ends_with("fleet/none has no manifest"));
+}
