@@ -214,6 +214,8 @@ pub struct NodeStatus {
     pub addresses: Vec<String>,
     /// Network interfaces.
     pub interfaces: Vec<Interface>,
+    /// Whether other machines may read the logs, `registry: {logs: true}`.
+    pub logs: bool,
 }
 
 /// A network interface as a person needs to see it.

@@ -80,7 +80,11 @@ pub(super) async fn identify(
     let assignment = assignment.unwrap_or_else(fallback);
     let name = assignment.name.clone();
     let name = name.unwrap_or_else(|| machine::own_name(&machine));
+    let logs = cluster
+        .as_ref()
+        .is_some_and(|cluster| cluster.registry.logs);
     reports.node(|node| {
+        node.logs = logs;
         node.cluster = cluster
             .as_ref()
             .map(|cluster| cluster.name.clone())

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use image_layout::limits::{CLUSTER_YAML_BYTES, LOG_BYTES};
+use image_layout::limits::{LOG_BYTES, STATUS_BYTES};
+use image_layout::status::Status;
 
 use super::answers;
 use super::state::Registry;
@@ -25,15 +26,16 @@ const LOGS: usize = 64;
 pub(super) struct LogSource {
     /// The directory with `NAME.log` and, once that was full, `NAME.log.1` before it.
     pub(super) directory: PathBuf,
-    /// The copy of `cluster.yaml` that this boot uses.
-    pub(super) cluster_yaml: PathBuf,
+    /// The node's state, which says what `cluster.yaml` allows. That file itself is root's alone.
+    pub(super) status: PathBuf,
 }
 
 impl LogSource {
     /// Whether other machines may read them. A file that can't be read allows nothing.
     fn is_open(&self) -> bool {
-        let yaml = read(&self.cluster_yaml, CLUSTER_YAML_BYTES).unwrap_or_default();
-        image_layout::cluster::parse(&yaml).is_ok_and(|cluster| cluster.registry.logs)
+        let json = read(&self.status, STATUS_BYTES).unwrap_or_default();
+        let status = serde_json::from_slice::<Status>(&json).unwrap_or_default();
+        status.node.is_some_and(|node| node.logs)
     }
 
     /// The names of all logs.
@@ -129,7 +131,7 @@ mod tests {
         let mut registry = Registry::empty(status, String::new());
         registry.logs = Some(LogSource {
             directory: directory.to_owned(),
-            cluster_yaml: directory.join("cluster.yaml"),
+            status: directory.join("status.json"),
         });
         registry
     }
@@ -166,16 +168,16 @@ mod tests {
         assert_eq!(get(HERE).await, 200);
         assert_eq!(get(THERE).await, 403);
         assert_eq!(get(None).await, 403);
-        let yaml = |logs: &str| {
-            let text = format!("apiVersion: haulboot.dev/v1\nkind: Cluster\nname: e\n{logs}");
-            fs::write(directory.path().join("cluster.yaml"), text).unwrap();
-        };
-        yaml("registry: {logs: false}\n");
-        assert_eq!(get(THERE).await, 403);
-        yaml("registry: {logs: true}\n");
-        assert_eq!(get(THERE).await, 200);
-        yaml("registry: {logs: true, lgos: 1}\n");
-        assert_eq!(get(THERE).await, 403);
+        let status = |json: &str| fs::write(directory.path().join("status.json"), json).unwrap();
+        for (json, answer) in [
+            ("{\"node\": {\"logs\": false}}", 403),
+            ("{\"node\": {\"logs\": true}}", 200),
+            ("{\"node\": {}}", 403),
+            ("{\"node\": {\"logs\": true}", 403),
+        ] {
+            status(json);
+            assert_eq!(get(THERE).await, answer, "{json}");
+        }
     }
 
     #[tokio::test]

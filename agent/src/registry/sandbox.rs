@@ -50,7 +50,7 @@ pub(super) struct View {
     pub(super) layout: PathBuf,
     /// The status file.
     pub(super) status: PathBuf,
-    /// The logs, and the file that says who may read them.
+    /// The logs.
     pub(super) logs: LogSource,
 }
 
@@ -131,7 +131,7 @@ fn see_less() -> Result<View, SandboxError> {
         status: run(paths::node::STATUS),
         logs: LogSource {
             directory: run(paths::node::LOGS),
-            cluster_yaml: run(paths::node::CLUSTER_YAML),
+            status: run(paths::node::STATUS),
         },
     })
 }
