@@ -48,8 +48,12 @@ pub enum K3s {
     UnknownShape,
     /// A program that ends at once, with exit code 0.
     Hello,
-    /// [`K3s::Launcher`] for the architectures that the image does not boot.
-    OtherArch,
+    /// [`K3s::Launcher`] for x86_64 alone, whatever the image boots.
+    #[serde(rename = "x86_64-only")]
+    X8664Only,
+    /// The same for arm64.
+    #[serde(rename = "arm64-only")]
+    Arm64Only,
 }
 
 /// Whose secrets are on an image with k3s.
@@ -197,10 +201,12 @@ fn k3s_files(recipe: &Recipe) -> Result<Vec<PathBuf>> {
     let boots = |arch: &Arch| recipe.arches.contains(arch);
     Arch::ALL
         .into_iter()
-        .filter(|arch| boots(arch) != (recipe.k3s == K3s::OtherArch))
+        .filter(boots)
         .filter_map(|arch| match recipe.k3s {
             K3s::None => None,
-            K3s::Launcher | K3s::OtherArch => Some(launcher::launcher(arch)),
+            K3s::X8664Only if arch != Arch::X86_64 => None,
+            K3s::Arm64Only if arch != Arch::Arm64 => None,
+            K3s::Launcher | K3s::X8664Only | K3s::Arm64Only => Some(launcher::launcher(arch)),
             K3s::UnknownShape => Some(launcher::unknown_shape(arch)),
             K3s::Hello => Some(hello_program(arch)),
         })
