@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::probe::{self, ProbePort};
 use crate::qemu_process::{
-    API_PORT, CONNECT_BOUND, NODE_PORTS, REGISTRY_PORT, Reach, Running, accept, forwards, reach,
-    spawn,
+    API_PORT, CONNECT_BOUND, NODE_PORTS, REGISTRY_PORT, Reach, Running, accept, forwards, monitor,
+    reach, spawn,
 };
 use crate::qmp::Qmp;
 use crate::status::StatusPort;
@@ -100,7 +100,7 @@ impl Vm {
         let status = StatusPort::follow(port, lines("status.jsonl")?);
         let port = accept(&probe_listener, &mut child, &log)?;
         let probe = ProbePort::follow(port, lines("probe.jsonl")?);
-        let mut qmp = Qmp::over(accept(&qmp_listener, &mut child, &log)?)?;
+        let mut qmp = monitor(&qmp_listener, &mut child, &log)?;
         let reach = match forwarding {
             true => Some(reach(&forwards(&mut qmp)?, None)),
             false => None,

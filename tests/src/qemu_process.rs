@@ -97,10 +97,35 @@ pub fn spawn(command: &mut Command, arch: Arch, log: &Path) -> Result<Running> {
 /// # Errors
 /// As described.
 pub fn accept(listener: &UnixListener, child: &mut Running, log: &Path) -> Result<UnixStream> {
-    accepted(listener, &mut child.0).with_context(|| {
-        let said = fs::read_to_string(log).unwrap_or_default();
-        format!("starting QEMU: {}", said.trim())
+    accepted(listener, &mut child.0).with_context(|| said(log))
+}
+
+/// The connection to QEMU's monitor, as [`accept`]; a QEMU that refuses its machine may end in the
+/// middle of its greeting.
+///
+/// # Errors
+/// As for [`accept`].
+pub fn monitor(listener: &UnixListener, child: &mut Running, log: &Path) -> Result<Qmp> {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    let stream = accept(listener, child, log)?;
+    Qmp::over(stream).map_err(|error| {
+        // its words are whole once it is gone
+        if let Ok(process) = pidfd_open(Pid::from_child(&child.0), PidfdFlags::empty()) {
+            let _ = poll(
+                &mut [PollFd::new(&process, PollFlags::IN)],
+                Some(&Timespec {
+                    tv_sec: 5,
+                    tv_nsec: 0,
+                }),
+            );
+        }
+        anyhow::Error::new(error).context(said(log))
     })
+}
+
+fn said(log: &Path) -> String {
+    let said = fs::read_to_string(log).unwrap_or_default();
+    format!("starting QEMU: {}", said.trim())
 }
 
 fn accepted(listener: &UnixListener, child: &mut Child) -> Result<UnixStream> {

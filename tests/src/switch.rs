@@ -16,7 +16,7 @@ use image_layout::Arch;
 
 use crate::frames::Frames;
 use crate::qemu::node_ports;
-use crate::qemu_process::{Forwarded, Reach, Running, accept, forwards, reach, spawn};
+use crate::qemu_process::{Forwarded, Reach, Running, forwards, monitor, reach, spawn};
 use crate::qmp::Qmp;
 
 /// The port of this computer; no machine can have the name.
@@ -72,7 +72,7 @@ impl Switch {
         let frames = Frames::start(&ports).context("making the switch")?;
         let log = results.join("switch.log");
         let mut child = spawn(&mut command, arch, &log)?;
-        let mut qmp = Qmp::over(accept(&listener, &mut child, &log)?)?;
+        let mut qmp = monitor(&listener, &mut child, &log)?;
         let forwards = forwards(&mut qmp)?;
         Ok(Switch {
             _child: child,
