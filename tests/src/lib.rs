@@ -3,6 +3,7 @@
 //! `docs/testing.md` says how the tests that use it are run and read.
 
 pub mod acceptance;
+pub mod bench;
 pub mod clients;
 pub mod cluster_haul;
 pub mod containerd;
