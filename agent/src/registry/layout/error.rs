@@ -1,10 +1,13 @@
 //! Why a haul can't be served.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use image_layout::catalog::{self, CatalogError};
 
-/// Why a directory can't be served.
+use super::archive::ArchiveError;
+
+/// Why a directory or an archive can't be served.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::registry) enum LayoutError {
     /// The directory can't be opened.
@@ -14,6 +17,14 @@ pub(in crate::registry) enum LayoutError {
         path: PathBuf,
         /// Why.
         error: std::io::Error,
+    },
+    /// A file that is no archive which can be served.
+    #[error("serving {}: {error}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: Box<ArchiveError>,
     },
     /// Neither catalog nor index.
     #[error("{} has no OCI layout: it lacks index.json", path.display())]
@@ -66,11 +77,27 @@ pub(in crate::registry) enum LayoutError {
 
 impl LayoutError {
     /// What a person can do about it.
-    pub(in crate::registry) fn help(&self) -> &'static str {
-        match self {
+    pub(in crate::registry) fn help(&self) -> Cow<'static, str> {
+        let what = match self {
             LayoutError::Open { .. } | LayoutError::Read { .. } => {
-                "name a directory that this user can read"
+                "name a directory or tar archive that this user can read"
             }
+            LayoutError::Archive { path, error } => match **error {
+                ArchiveError::Compressed { with } => {
+                    let path = path.display();
+                    return format!(
+                        "decompress it with `{with} {path}` and serve what that writes, or unpack \
+                         it with `builder haul extract {path} DIR`"
+                    )
+                    .into();
+                }
+                ArchiveError::NoArchive => {
+                    "name a haul: a .tar, a directory that `builder haul extract` wrote, or \
+                     Hauler's store directory"
+                }
+                ArchiveError::NotAFile { .. } => "pack the haul anew, without links or --sparse",
+                _ => "get the haul anew and check it with `builder haul info HAUL`",
+            },
             LayoutError::NoLayout { .. } => {
                 "unpack a haul with `builder haul extract HAUL DIR`, or name Hauler's store directory"
             }
@@ -81,6 +108,7 @@ impl LayoutError {
             LayoutError::Contents { .. } => {
                 "get the haul anew and check it with `builder haul info HAUL`"
             }
-        }
+        };
+        what.into()
     }
 }

@@ -1,9 +1,12 @@
-//! Where the bytes of a haul lie.
+//! Where the bytes of a haul lie: in a directory, or in a tar archive that is never unpacked.
 //!
 //! Blobs are opened by digest, so what a request says has no say in what is opened.
 
+mod archive;
 mod directory;
 mod error;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -13,6 +16,7 @@ use std::sync::Arc;
 use image_layout::catalog::{self, BlobSource, Catalog};
 use image_layout::{Digest, hauler, paths};
 
+use self::archive::Archive;
 use self::directory::Directory;
 pub(super) use self::error::LayoutError;
 use super::limits;
@@ -30,21 +34,67 @@ pub(super) struct BlobFile {
 #[derive(Debug)]
 pub(super) struct Layout {
     path: PathBuf,
-    place: Directory,
+    place: Place,
+}
+
+/// What has the layout's files.
+#[derive(Debug)]
+enum Place {
+    Directory(Directory),
+    Archive(Archive),
 }
 
 /// A file's last change: seconds since 1970 and nanoseconds.
 type Modified = (i64, u64);
 
+impl Place {
+    fn modified(&self, name: &str) -> Option<Modified> {
+        match self {
+            Place::Directory(directory) => directory.modified(name),
+            Place::Archive(archive) => archive.modified(name),
+        }
+    }
+
+    fn read(&self, name: &str, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+        match self {
+            Place::Directory(directory) => directory.read(name, limit),
+            Place::Archive(archive) => archive.read(name, limit),
+        }
+    }
+}
+
 impl Layout {
-    /// Opens a directory with a layout, or one that has it in `haul/`, as the partition HAUL.
+    /// Opens a directory with a layout, one that has it in `haul/`, as the partition HAUL, or an
+    /// uncompressed tar archive of a layout.
     pub(super) fn open(path: &Path) -> Result<Layout, LayoutError> {
-        let outer = Layout::at(path.to_owned(), Directory::open(path)?);
+        if path.is_dir() {
+            return Layout::open_directory(path);
+        }
+        let file = archive::file(path).map_err(|error| LayoutError::Open {
+            path: path.to_owned(),
+            error,
+        })?;
+        let archive = Archive::open(file).map_err(|error| LayoutError::Archive {
+            path: path.to_owned(),
+            error: Box::new(error),
+        })?;
+        let layout = Layout::at(path.to_owned(), Place::Archive(archive));
+        match layout.is_layout() {
+            true => Ok(layout),
+            false => Err(LayoutError::NoLayout {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    fn open_directory(path: &Path) -> Result<Layout, LayoutError> {
+        let directory = |path: &Path| Directory::open(path).map(Place::Directory);
+        let outer = Layout::at(path.to_owned(), directory(path)?);
         if outer.is_layout() {
             return Ok(outer);
         }
         let inner = path.join(paths::haul::LAYOUT);
-        match Directory::open(&inner).map(|place| Layout::at(inner, place)) {
+        match directory(&inner).map(|place| Layout::at(inner, place)) {
             Ok(inner) if inner.is_layout() => Ok(inner),
             _ => Err(LayoutError::NoLayout {
                 path: path.to_owned(),
@@ -52,7 +102,7 @@ impl Layout {
         }
     }
 
-    fn at(path: PathBuf, place: Directory) -> Layout {
+    fn at(path: PathBuf, place: Place) -> Layout {
         Layout { path, place }
     }
 
@@ -121,7 +171,10 @@ impl Layout {
 
     /// Opens a blob that must have `size` bytes. May wait for the medium.
     pub(super) fn open_blob(&self, digest: &Digest, size: u64) -> std::io::Result<BlobFile> {
-        self.place.open_blob(digest, size)
+        match &self.place {
+            Place::Directory(directory) => directory.open_blob(digest, size),
+            Place::Archive(archive) => archive.open_blob(digest, size),
+        }
     }
 
     /// Reads a whole blob of `size` bytes into memory.
@@ -136,7 +189,10 @@ impl Layout {
 
 impl BlobSource for Layout {
     fn size(&self, digest: &Digest) -> Option<u64> {
-        self.place.size(digest)
+        match &self.place {
+            Place::Directory(directory) => directory.size(digest),
+            Place::Archive(archive) => archive.size(digest),
+        }
     }
 
     fn read(&self, digest: &Digest) -> std::io::Result<Vec<u8>> {
