@@ -16,7 +16,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve an unpacked haul as a registry
+    /// Serve a haul as a registry
     Serve(Serve),
     /// The node's process for identity and network; started by PID 1
     #[command(hide = true)]
@@ -26,13 +26,13 @@ enum Command {
     Registry,
 }
 
-/// Serve an unpacked haul as a registry
+/// Serve a haul as a registry, from where it lies
 ///
 /// Prints one line with the address when it listens. SIGTERM and Ctrl-C end it with exit code 0.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// Directory with an OCI layout: index.json and blobs/
-    pub(crate) dir: PathBuf,
+    /// Directory with index.json and blobs/, or an uncompressed .tar of one
+    pub(crate) haul: PathBuf,
     /// Address to listen on; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,

@@ -139,10 +139,10 @@ async fn body(
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));
     match opened {
-        Ok(file) => {
+        Ok(blob) => {
             let medium = Arc::clone(&registry.medium);
             Ok(Body::new(FileBody::new(
-                file, digest, first, length, medium,
+                blob, digest, first, length, medium,
             )))
         }
         Err(error) => {

@@ -4,7 +4,7 @@
 //! parsed once by [`router`] into names and digests, these are looked up in the index, and only
 //! digests from the index become file names. So no string of a request ever becomes a path.
 //!
-//! `agent serve DIR` ([`serve`]) and the node's registry process ([`node`]) run the same server.
+//! `agent serve HAUL` ([`serve`]) and the node's registry process ([`node`]) run the same server.
 
 // what is served
 mod index;
@@ -38,6 +38,7 @@ mod listen;
 mod patience;
 mod request_log;
 // processes
+mod confine;
 mod logging;
 mod node;
 mod sandbox;

@@ -1,5 +1,6 @@
-//! `agent serve DIR`: the registry on any Linux host, as an ordinary user.
+//! `agent serve HAUL`: the registry on any Linux host, as an ordinary user.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::confine::{self, Reach};
 use super::layout::{Layout, LayoutError};
 use super::state::Registry;
 use super::status::StatusSource;
@@ -41,18 +43,18 @@ enum ServeError {
 }
 
 impl ServeError {
-    fn help(&self) -> &'static str {
+    fn help(&self) -> Cow<'static, str> {
         match self {
             ServeError::Layout(error) => error.help(),
             ServeError::Listen { .. } => {
-                "name another address with --listen ADDRESS:PORT; port 0 picks a free port"
+                "name another address with --listen ADDRESS:PORT; port 0 picks a free port".into()
             }
-            ServeError::System { .. } => "look at the limits of this user and this machine",
+            ServeError::System { .. } => "look at the limits of this user and this machine".into(),
         }
     }
 }
 
-/// `agent serve DIR`; see [`Serve`].
+/// `agent serve HAUL`; see [`Serve`].
 pub(crate) fn main(options: &Serve) -> ExitCode {
     logging::start();
     match run(options) {
@@ -93,9 +95,14 @@ pub(super) fn end_signal() -> std::io::Result<watch::Receiver<bool>> {
 }
 
 fn run(options: &Serve) -> Result<(), ServeError> {
-    let layout = Layout::open(&options.dir)?;
+    let layout = Layout::open(&options.haul)?;
+    let confined = confine::enter(&Reach {
+        read: vec![options.haul.clone()],
+        port: options.listen.port(),
+    });
     let system = |what| move |error| ServeError::System { what, error };
     let (mut registry, took) = Registry::over(layout, StatusSource::Own(Box::default()))?;
+    confined.log();
     for warning in &registry.index.warnings {
         tracing::warn!("{warning}");
     }
@@ -104,7 +111,7 @@ fn run(options: &Serve) -> Result<(), ServeError> {
         registry.index.summary(),
         took.as_millis()
     );
-    let notices = registry.index.warnings.clone();
+    let notices = [confined.notices, registry.index.warnings.clone()].concat();
     registry.status = StatusSource::Own(Box::new(own_status(&detail, took, notices)));
     runtime()
         .map_err(system("starting threads"))?

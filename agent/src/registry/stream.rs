@@ -12,6 +12,7 @@ use image_layout::Digest;
 use tokio::task::JoinHandle;
 
 use super::buffers::Buffers;
+use super::layout::BlobFile;
 use super::limits;
 
 /// What all streams share.
@@ -58,11 +59,11 @@ pub(super) struct FileBody {
 }
 
 impl FileBody {
-    /// `length` bytes from `offset`; both within the file.
+    /// `length` bytes of a blob from `first`; both within the blob.
     pub(super) fn new(
-        file: File,
+        blob: BlobFile,
         digest: Digest,
-        offset: u64,
+        first: u64,
         length: u64,
         medium: Arc<Medium>,
     ) -> FileBody {
@@ -70,12 +71,12 @@ impl FileBody {
         if length > limits::CHUNK_BYTES as u64 {
             // advice only: what can't take it reads as it would have
             let advice = rustix::fs::Advice::Sequential;
-            let _ = rustix::fs::fadvise(&file, 0, None, advice);
+            let _ = rustix::fs::fadvise(&blob.file, 0, None, advice);
         }
         FileBody {
-            file: Arc::new(file),
+            offset: blob.start.saturating_add(first),
+            file: blob.file,
             digest,
-            offset,
             remaining: length,
             reading: None,
             medium,
@@ -166,7 +167,11 @@ mod tests {
         file.write_all(contents).unwrap();
         let medium = Arc::new(Medium::default());
         let digest = Digest::sha256_of(contents);
-        let body = FileBody::new(file, digest, offset, length, Arc::clone(&medium));
+        let blob = BlobFile {
+            file: Arc::new(file),
+            start: 0,
+        };
+        let body = FileBody::new(blob, digest, offset, length, Arc::clone(&medium));
         (body, medium)
     }
 
