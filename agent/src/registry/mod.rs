@@ -30,6 +30,8 @@ mod status;
 // bytes
 mod buffers;
 mod content;
+mod integrity;
+mod medium;
 mod stream;
 // connections
 mod connections;

@@ -18,7 +18,7 @@ use super::confine::{self, Reach};
 use super::layout::{Layout, LayoutError};
 use super::state::Registry;
 use super::status::StatusSource;
-use super::{connections, limits, logging};
+use super::{connections, integrity, limits, logging};
 use crate::cli::Serve;
 
 /// Threads that talk to clients. More do not make a stick or a network card faster.
@@ -129,7 +129,10 @@ fn run(options: &Serve) -> Result<(), ServeError> {
             let mut out = std::io::stdout();
             let _ = writeln!(out, "listening on http://{address} ({detail})");
             let _ = out.flush();
-            connections::serve(listener, Arc::new(registry), end).await;
+            let registry = Arc::new(registry);
+            // the log has it
+            integrity::start(&registry, |_| {});
+            connections::serve(listener, registry, end).await;
             Ok(())
         })
 }
