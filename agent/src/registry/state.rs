@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::access::Access;
 use super::index::Index;
 use super::layout::{Layout, LayoutError};
 use super::logs::LogSource;
@@ -22,6 +23,8 @@ pub(super) struct Registry {
     pub(super) status: StatusSource,
     /// What `/logs/` serves; none where the registry is no node's.
     pub(super) logs: Option<LogSource>,
+    /// Who may read.
+    pub(super) access: Arc<Access>,
 }
 
 impl Registry {
@@ -39,6 +42,7 @@ impl Registry {
             medium: Arc::default(),
             status,
             logs: None,
+            access: Arc::default(),
         };
         Ok((registry, started.elapsed()))
     }
@@ -51,6 +55,7 @@ impl Registry {
             medium: Arc::default(),
             status,
             logs: None,
+            access: Arc::default(),
         }
     }
 }
