@@ -264,6 +264,9 @@ pub struct NodeStatus {
     pub interfaces: Vec<Interface>,
     /// Whether other machines may read the logs, `registry: {logs: true}`.
     pub logs: bool,
+    /// Whether other machines reach the registry over HTTPS alone, `registry: {tls: true}`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub https: bool,
 }
 
 /// A network interface as a person needs to see it.

@@ -80,11 +80,13 @@ pub(super) async fn identify(
     let assignment = assignment.unwrap_or_else(fallback);
     let name = assignment.name.clone();
     let name = name.unwrap_or_else(|| machine::own_name(&machine));
+    let https = cluster.as_ref().is_some_and(|cluster| cluster.registry.tls);
     let logs = cluster
         .as_ref()
         .is_some_and(|cluster| cluster.registry.logs);
     reports.node(|node| {
         node.logs = logs;
+        node.https = https;
         node.cluster = cluster
             .as_ref()
             .map(|cluster| cluster.name.clone())

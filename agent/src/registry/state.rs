@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::access::Access;
 use super::index::Index;
 use super::integrity::Integrity;
 use super::layout::{Layout, LayoutError};
@@ -25,6 +26,8 @@ pub(super) struct Registry {
     pub(super) status: StatusSource,
     /// What `/logs/` serves; none where the registry is no node's.
     pub(super) logs: Option<LogSource>,
+    /// Who may read.
+    pub(super) access: Arc<Access>,
 }
 
 impl Registry {
@@ -43,6 +46,7 @@ impl Registry {
             integrity: Arc::default(),
             status,
             logs: None,
+            access: Arc::default(),
         };
         Ok((registry, started.elapsed()))
     }
@@ -56,6 +60,7 @@ impl Registry {
             integrity: Arc::default(),
             status,
             logs: None,
+            access: Arc::default(),
         }
     }
 }
