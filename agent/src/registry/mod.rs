@@ -42,5 +42,6 @@ mod node;
 mod sandbox;
 mod serve;
 
+pub(crate) use index::as_component;
 pub(crate) use node::{PORT as NODE_PORT, main as node_main};
 pub(crate) use serve::main as serve_main;

@@ -13,7 +13,8 @@ use image_layout::{Digest, Host, Repository, Tag};
 use super::files::Files;
 use super::referrers::Referrer;
 
-pub(super) use names::{NameError, Scope, TagError, as_component};
+pub(crate) use names::as_component;
+pub(super) use names::{NameError, Scope, TagError};
 
 /// What a haul contains, by every name that clients use.
 ///

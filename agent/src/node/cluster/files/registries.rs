@@ -1,21 +1,16 @@
 //! `/etc/rancher/k3s/registries.yaml`: every image comes from the node's own registry.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
 use super::FilesError;
 use super::write::{below, directory, put};
+use crate::mirrors::rancher;
 use crate::registry::NODE_PORT;
 
 /// Where k3s looks for it (k3s: pkg/cli/cmds/agent.go, `private-registry`).
 const PATH: &str = "etc/rancher/k3s/registries.yaml";
-/// Images without a host are Docker's, and so are k3s's own.
-const DOCKER: &str = "docker.io";
-/// Every registry that is not named.
-const ANY: &str = "*";
-
 /// Writes the file. `hosts` are the registries of the haul's images.
 pub(super) fn write(root: &Path, hosts: &[String]) -> Result<(), FilesError> {
     let path = below(root, Path::new(PATH));
@@ -26,24 +21,12 @@ pub(super) fn write(root: &Path, hosts: &[String]) -> Result<(), FilesError> {
     put(&path, text.as_bytes()).map(drop)
 }
 
-/// Each registry is named though `*` stands for all: some releases of k3s had faults with `*`
-/// alone. There is no `configs:`: an entry for one of these hosts would bring its own address back
-/// as a fallback (k3s: pkg/agent/containerd, getHostConfigs).
+/// There is no `configs:`: an entry for one of these hosts would bring its own address back as a
+/// fallback (k3s: pkg/agent/containerd, getHostConfigs).
 fn document(hosts: &[String]) -> Value {
-    let endpoint = Value::from(format!("http://127.0.0.1:{NODE_PORT}"));
-    let hosts: BTreeSet<&str> = hosts
-        .iter()
-        .map(String::as_str)
-        .chain([DOCKER, ANY])
-        .collect();
-    let mirrors: Mapping = hosts
-        .into_iter()
-        .map(|host| {
-            let mirror = Mapping::from_iter([("endpoint".into(), vec![endpoint.clone()].into())]);
-            (host.into(), mirror.into())
-        })
-        .collect();
-    Value::Mapping(Mapping::from_iter([("mirrors".into(), mirrors.into())]))
+    let endpoint = format!("http://127.0.0.1:{NODE_PORT}");
+    let mirrors = rancher::mirrors(&endpoint, hosts.iter().map(String::as_str));
+    Value::Mapping(Mapping::from_iter([("mirrors".into(), mirrors)]))
 }
 
 #[cfg(test)]
