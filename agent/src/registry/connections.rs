@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service as _;
 
+use super::address::Local;
 use super::patience::{Answering, Patient};
 use super::request_log::{Entry, LineLimit, Logged};
 use super::state::Registry;
@@ -92,6 +93,7 @@ impl Connection {
     async fn serve(mut self, stream: TcpStream) {
         // answers are written whole; waiting for more only delays their ends
         let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().ok();
         let answering = Answering::default();
         let stream = Patient::new(
             stream,
@@ -100,8 +102,11 @@ impl Connection {
             limits::STALL_TIME,
         );
         let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let (router, lines) = (router.clone(), Arc::clone(&lines));
+            if let Some(local) = local {
+                request.extensions_mut().insert(Local(local));
+            }
             answer(router, lines, client, answering.clone(), request)
         });
         let connection = http1::Builder::new()

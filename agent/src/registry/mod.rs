@@ -11,6 +11,7 @@ mod index;
 mod layout;
 mod state;
 // from a request to an answer
+mod address;
 mod answers;
 mod conditional;
 mod errors;
@@ -24,6 +25,7 @@ mod files;
 mod lists;
 mod logs;
 mod manifests;
+mod mirrors;
 mod page;
 mod referrers;
 mod status;

@@ -1,11 +1,12 @@
 //! What every request sees.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::index::Index;
 use super::layout::{Layout, LayoutError};
 use super::logs::LogSource;
+use super::page::Lists;
 use super::status::StatusSource;
 use super::stream::Medium;
 
@@ -22,6 +23,8 @@ pub(super) struct Registry {
     pub(super) status: StatusSource,
     /// What `/logs/` serves; none where the registry is no node's.
     pub(super) logs: Option<LogSource>,
+    /// Parts of the page that never change, made when the first person looks.
+    lists: OnceLock<Lists>,
 }
 
 impl Registry {
@@ -39,6 +42,7 @@ impl Registry {
             medium: Arc::default(),
             status,
             logs: None,
+            lists: OnceLock::new(),
         };
         Ok((registry, started.elapsed()))
     }
@@ -51,6 +55,12 @@ impl Registry {
             medium: Arc::default(),
             status,
             logs: None,
+            lists: OnceLock::new(),
         }
+    }
+
+    /// Parts of the page that never change.
+    pub(super) fn lists(&self) -> &Lists {
+        self.lists.get_or_init(|| Lists::of(&self.index))
     }
 }

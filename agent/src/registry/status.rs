@@ -48,6 +48,14 @@ pub(super) fn answer(registry: &Registry) -> Response {
     response
 }
 
+/// The state, as far as it is known.
+pub(super) fn current(registry: &Registry) -> Option<Status> {
+    match &registry.status {
+        StatusSource::Own(status) => Some(Status::clone(status)),
+        StatusSource::File(path) => serde_json::from_slice(&read(path).ok()?).ok(),
+    }
+}
+
 /// Reads the file. It lies in memory: this never waits.
 fn read(path: &PathBuf) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

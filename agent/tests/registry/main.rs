@@ -13,6 +13,8 @@ mod errors;
 mod files;
 mod hostile;
 mod lists;
+mod mirrors;
 mod names;
+mod pages;
 mod process;
 mod referrers;

@@ -97,6 +97,16 @@ impl Index {
         self.referrers.get(subject).map_or(&[], Vec::as_slice)
     }
 
+    /// The registries that the haul's images came from, sorted.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.keys()
+    }
+
+    /// Number and bytes of all blobs.
+    pub(super) fn blob_totals(&self) -> (usize, u64) {
+        (self.blobs.len(), self.blobs.values().sum())
+    }
+
     /// Names of all repositories, or of one host's without the host, sorted.
     pub(super) fn repositories(&self, host: Option<&Host>) -> BTreeSet<String> {
         let of_host = |repository: &&TaggedRepository| {
