@@ -38,6 +38,21 @@ pub(crate) struct Serve {
     /// Address to listen on; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
+    /// Certificate for HTTPS, or a chain, PEM; other machines are then answered over HTTPS alone
+    ///
+    /// This machine itself may go on using HTTP. The files of this and the next options are read
+    /// again when they change.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Certificate of the authority, PEM, that the page shows to clients
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Who may read: an htpasswd file with bcrypt hashes (htpasswd -nB NAME)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) users: Option<PathBuf>,
 }
 
 /// Runs the command that was asked for. Wrong usage ends with exit code 2 (by clap).

@@ -220,6 +220,9 @@ pub struct NodeStatus {
     /// node's own addresses.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub registry_address: String,
+    /// Whether other machines reach the registry over HTTPS alone, `registry: {tls: true}`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub https: bool,
 }
 
 /// A network interface as a person needs to see it.

@@ -63,7 +63,7 @@ impl Image {
 
 /// Every way of speaking to the registry.
 fn each(test: impl Fn(&Enclave)) {
-    for transport in [Transport::HTTP] {
+    for transport in Transport::ALL {
         eprintln!("{transport}");
         test(&Enclave::over(HAUL, transport).unwrap());
     }

@@ -84,12 +84,14 @@ pub(super) async fn identify(
         .as_ref()
         .and_then(|cluster| cluster.registry.address.clone())
         .unwrap_or_default();
+    let https = cluster.as_ref().is_some_and(|cluster| cluster.registry.tls);
     let logs = cluster
         .as_ref()
         .is_some_and(|cluster| cluster.registry.logs);
     reports.node(|node| {
         node.logs = logs;
         node.registry_address = registry_address;
+        node.https = https;
         node.cluster = cluster
             .as_ref()
             .map(|cluster| cluster.name.clone())

@@ -40,6 +40,10 @@ pub(super) fn endpoint(registry: &Registry, request: &Parts, status: Option<&Sta
 }
 
 /// What the registry asks of other machines.
-fn access(_registry: &Registry) -> (Scheme, Option<String>, bool) {
-    (Scheme::Http, None, false)
+fn access(registry: &Registry) -> (Scheme, Option<String>, bool) {
+    let access = &registry.access;
+    match access.tls() {
+        true => (Scheme::Https, access.ca_pem(), access.needs_user()),
+        false => (Scheme::Http, None, access.needs_user()),
+    }
 }

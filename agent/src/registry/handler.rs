@@ -26,9 +26,13 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
     let (request, _body) = request.into_parts();
     let path = request.uri.path();
     let protocol = path == "/v2" || path.starts_with("/v2/");
-    let mut response = match refusal(&request, protocol) {
+    // first of all: who may not read learns nothing but that
+    let mut response = match registry.access.refusal(&request, protocol).await {
         Some(refusal) => refusal,
-        None => answer(&registry, &request).await,
+        None => match refusal(&request, protocol) {
+            Some(refusal) => refusal,
+            None => answer(&registry, &request).await,
+        },
     };
     if let Some(length) = response.body().size_hint().exact()
         && response.status() != StatusCode::NOT_MODIFIED

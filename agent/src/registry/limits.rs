@@ -43,5 +43,18 @@ pub(super) const CHART_CONFIG_BYTES: u64 = 1 << 20;
 /// Bytes of `catalog.json`.
 pub(super) const CATALOG_BYTES: u64 = 256 << 20;
 
+/// Wrong passwords that one address, or one /64 of IPv6, may bring in [`FAILURE_WINDOW`].
+pub(super) const FAILURES: u32 = 10;
+/// See [`FAILURES`].
+pub(super) const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose wrong passwords are counted; the one that began longest ago makes room.
+pub(super) const FAILURE_ADDRESSES: usize = 4096;
+/// Passwords that are checked at once: each takes a processor for a good part of a second.
+pub(super) const PASSWORDS_AT_ONCE: usize = 2;
+/// How long a request waits for its turn to be checked. containerd gives up after 30 s.
+pub(super) const PASSWORD_WAIT: Duration = Duration::from_secs(20);
+/// Bytes of a file with a certificate, a key or users.
+pub(super) const ACCESS_BYTES: u64 = 1 << 20;
+
 /// Log lines of requests in a second; what is beyond is counted.
 pub(super) const LOGGED_REQUESTS: u32 = 50;

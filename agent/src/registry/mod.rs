@@ -10,6 +10,8 @@
 mod index;
 mod layout;
 mod state;
+// who is answered
+mod access;
 // from a request to an answer
 mod address;
 mod answers;
@@ -44,6 +46,7 @@ mod node;
 mod sandbox;
 mod serve;
 
+pub(crate) use access::{Material, TlsMaterial, UsersMaterial, make_directory};
 pub(crate) use index::as_component;
 pub(crate) use node::{PORT as NODE_PORT, main as node_main};
 pub(crate) use serve::main as serve_main;

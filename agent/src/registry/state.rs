@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::access::Access;
 use super::index::Index;
 use super::layout::{Layout, LayoutError};
 use super::logs::LogSource;
@@ -25,6 +26,8 @@ pub(super) struct Registry {
     pub(super) logs: Option<LogSource>,
     /// Parts of the page that never change, made when the first person looks.
     lists: OnceLock<Lists>,
+    /// Who may read.
+    pub(super) access: Arc<Access>,
 }
 
 impl Registry {
@@ -43,6 +46,7 @@ impl Registry {
             status,
             logs: None,
             lists: OnceLock::new(),
+            access: Arc::default(),
         };
         Ok((registry, started.elapsed()))
     }
@@ -56,6 +60,7 @@ impl Registry {
             status,
             logs: None,
             lists: OnceLock::new(),
+            access: Arc::default(),
         }
     }
 

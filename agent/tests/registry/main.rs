@@ -8,6 +8,7 @@ mod client;
 mod layout;
 mod server;
 
+mod access;
 mod contents;
 mod errors;
 mod files;

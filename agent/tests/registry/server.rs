@@ -22,7 +22,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn over(dir: &Path) -> Server {
-        let mut child = command(dir).stderr(Stdio::null()).spawn().unwrap();
+        Server::with(dir, &[])
+    }
+
+    /// With further arguments.
+    pub(crate) fn with(dir: &Path, arguments: &[&str]) -> Server {
+        let mut command = command(dir);
+        command.args(arguments).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut said = String::new();
         out.read_line(&mut said).unwrap();
@@ -86,9 +93,14 @@ pub(crate) struct Served {
 
 /// Writes the layout and serves it: a matter of milliseconds, so each test has its own.
 pub(crate) fn serve() -> Served {
+    serve_with(&[])
+}
+
+/// The same with further arguments.
+pub(crate) fn serve_with(arguments: &[&str]) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let written = layout::write(dir.path());
-    let server = Server::over(dir.path());
+    let server = Server::with(dir.path(), arguments);
     Served {
         at: server.address,
         written,
