@@ -22,6 +22,7 @@ pub mod probe;
 pub mod qemu;
 pub mod qemu_process;
 pub mod qmp;
+pub mod raw;
 pub mod results;
 pub mod rows;
 pub mod serve;

@@ -57,11 +57,22 @@ fn access(body: &mut String, endpoint: &Endpoint) {
     if endpoint.scheme == Scheme::Https && endpoint.ca_pem.is_some() {
         body.push_str(
             "<h3>Trust it</h3>\n<p>Its certificate is signed by an authority of this cluster's \
-             own. The files below bring that along; other programs take it from here:</p>\n",
+             own: <code>registry-ca.crt</code> in the directory of credentials that was made with \
+             the image. Carry that over as <code>ca.crt</code>",
         );
-        let user = if endpoint.users { "-u USER " } else { "" };
-        let line = format!("curl -k {user}-o ca.crt {}/mirrors/ca.crt", endpoint.url());
-        body.push_str(&lines(&line));
+        // -k would show the password to whoever pretends to be this registry
+        if endpoint.users {
+            body.push_str(".</p>\n");
+        } else {
+            body.push_str(
+                ", or take it from here and compare its fingerprint with that file's:</p>\n",
+            );
+            body.push_str(&lines(&format!(
+                "curl -sSk -o ca.crt {}/mirrors/ca.crt\n\
+                 openssl x509 -in ca.crt -noout -fingerprint -sha256",
+                endpoint.url()
+            )));
+        }
     }
     if endpoint.users {
         let _ = write!(
@@ -83,6 +94,13 @@ fn images(body: &mut String, endpoint: &Endpoint, image: &Artifact) {
         false => ("", ""),
     };
     body.push_str("<h3>Pull an image</h3>\n");
+    if endpoint.ca_pem.is_some() {
+        let at = &endpoint.authority;
+        let _ = writeln!(
+            body,
+            "<p>With <code>ca.crt</code> in <code>/etc/containers/certs.d/{at}/</code>:</p>"
+        );
+    }
     body.push_str(&lines(&format!(
         "podman pull{podman} {name}\n\
          skopeo copy{skopeo} docker://{name} oci-archive:image.tar"
