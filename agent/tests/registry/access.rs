@@ -33,6 +33,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut wanted = CertificateParams::default();
         wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // not the name of what it issues, or that would be taken for self-signed
+        let name = &mut wanted.distinguished_name;
+        name.push(rcgen::DnType::CommonName, "authority");
         let place = tempfile::tempdir().unwrap();
         let certificate = wanted.self_signed(&key).unwrap();
         fs::write(place.path().join("ca.crt"), certificate.pem()).unwrap();
