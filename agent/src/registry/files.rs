@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::answers;
-use super::content::{self, Content, MediumFailed};
+use super::content::{self, Content};
 use super::errors::Error;
 use super::query::Query;
 use super::state::Registry;
@@ -248,7 +248,7 @@ pub(super) async fn answer(
     };
     let mut response = match content::answer(registry, request, content).await {
         Ok(response) => response,
-        Err(MediumFailed) => return Error::from(MediumFailed).into_response(),
+        Err(why) => return Error::from(why).into_response(),
     };
     let headers = response.headers_mut();
     let last = file.name.rsplit('/').next().unwrap_or(&file.name);

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse as _, Response};
 use http_body::Body as _;
 
-use super::content::MediumFailed;
+use super::content::Unavailable;
 use super::errors::{Code, Error};
 use super::query::Query;
 use super::router::Route;
@@ -144,10 +144,18 @@ async fn answer(registry: &Registry, request: &Parts) -> Response {
     answered.unwrap_or_else(Error::into_response)
 }
 
-impl From<MediumFailed> for Error {
-    fn from(_: MediumFailed) -> Error {
+impl From<Unavailable> for Error {
+    fn from(why: Unavailable) -> Error {
         // the log and the node's console say which and why
-        let message = "the medium that holds this can't be read";
-        Error::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
+        match why {
+            Unavailable::MediumFailed => {
+                let message = "the medium that holds this can't be read";
+                Error::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
+            }
+            Unavailable::Damaged => {
+                let message = "the haul has this, but damaged: its bytes have another digest";
+                Error::not_found(Code::BlobUnknown, message)
+            }
+        }
     }
 }

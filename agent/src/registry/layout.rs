@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image_layout::catalog::{self, BlobSource, Catalog, CatalogError};
 use image_layout::{Digest, hauler, paths};
@@ -91,6 +92,15 @@ impl LayoutError {
             }
         }
     }
+}
+
+/// A blob's file, opened.
+#[derive(Debug)]
+pub(super) struct BlobFile {
+    /// The file.
+    pub(super) file: Arc<File>,
+    /// Where in the file the blob begins.
+    pub(super) start: u64,
 }
 
 /// An OCI layout whose directories are held open.
@@ -232,7 +242,7 @@ impl Layout {
     }
 
     /// Opens a blob that must have `size` bytes.
-    pub(super) fn open_blob(&self, digest: &Digest, size: u64) -> std::io::Result<File> {
+    pub(super) fn open_blob(&self, digest: &Digest, size: u64) -> std::io::Result<BlobFile> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = rustix::fs::openat(self.blob_dir(digest)?, digest.hex(), flags, Mode::empty())?;
         let file = File::from(file);
@@ -241,12 +251,13 @@ impl Layout {
             let why = format!("blob {digest} is no file of {size} bytes any more");
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
         }
-        Ok(file)
+        let file = Arc::new(file);
+        Ok(BlobFile { file, start: 0 })
     }
 
     /// Reads a whole blob of `size` bytes into memory.
     pub(super) fn read_blob(&self, digest: &Digest, size: u64) -> std::io::Result<Vec<u8>> {
-        let file = self.open_blob(digest, size)?;
+        let BlobFile { file, .. } = self.open_blob(digest, size)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         file.take(size).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != size {

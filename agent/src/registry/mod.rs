@@ -34,6 +34,8 @@ mod status;
 // bytes
 mod buffers;
 mod content;
+mod integrity;
+mod medium;
 mod stream;
 // connections
 mod connections;

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::sandbox::{self, View};
 use super::state::Registry;
 use super::status::StatusSource;
-use super::{connections, logging, serve};
+use super::{connections, integrity, logging, serve};
 use crate::report::{Report, Sender};
 
 /// Where clients find every node's registry.
@@ -34,6 +34,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+#[derive(Clone)]
 struct Reports(Option<Sender>);
 
 impl Reports {
@@ -98,7 +99,10 @@ fn run(reports: &Reports) -> Result<(), Problem> {
                 reports.end(Outcome::Failed, without, Some(problem));
             }
         }
-        connections::serve(listener, Arc::new(registry), end).await;
+        let registry = Arc::new(registry);
+        let console = reports.clone();
+        integrity::start(&registry, move |line| console.send(Report::Notice(line)));
+        connections::serve(listener, registry, end).await;
         Ok(())
     })
 }

@@ -17,7 +17,7 @@ use super::access::{Access, AccessError, Files, Source};
 use super::layout::{Layout, LayoutError};
 use super::state::Registry;
 use super::status::StatusSource;
-use super::{connections, limits, logging};
+use super::{connections, integrity, limits, logging};
 use crate::cli::Serve;
 
 /// Threads that talk to clients. More do not make a stick or a network card faster.
@@ -137,7 +137,10 @@ fn run(options: &Serve) -> Result<(), ServeError> {
             let scheme = if access.tls() { "https" } else { "http" };
             let _ = writeln!(out, "listening on {scheme}://{address} ({detail})");
             let _ = out.flush();
-            connections::serve(listener, Arc::new(registry), end).await;
+            let registry = Arc::new(registry);
+            // the log has it
+            integrity::start(&registry, |_| {});
+            connections::serve(listener, registry, end).await;
             Ok(())
         })
 }

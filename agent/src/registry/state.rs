@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::access::Access;
 use super::index::Index;
+use super::integrity::Integrity;
 use super::layout::{Layout, LayoutError};
 use super::logs::LogSource;
+use super::medium::Medium;
 use super::page::Lists;
 use super::status::StatusSource;
-use super::stream::Medium;
 
 /// The registry: an index and where its bytes lie.
 #[derive(Debug)]
@@ -18,8 +19,10 @@ pub(super) struct Registry {
     pub(super) index: Index,
     /// Where the blobs are; none where no haul was found, and then the index is empty.
     pub(super) layout: Arc<Option<Layout>>,
-    /// Counters and memory of reading.
+    /// How blobs are read.
     pub(super) medium: Arc<Medium>,
+    /// Which blobs are damaged, as far as is known.
+    pub(super) integrity: Arc<Integrity>,
     /// What `/status` says.
     pub(super) status: StatusSource,
     /// What `/logs/` serves; none where the registry is no node's.
@@ -43,6 +46,7 @@ impl Registry {
             index,
             layout: Arc::new(Some(layout)),
             medium: Arc::default(),
+            integrity: Arc::default(),
             status,
             logs: None,
             lists: OnceLock::new(),
@@ -57,6 +61,7 @@ impl Registry {
             index: Index::of_nothing(why),
             layout: Arc::new(None),
             medium: Arc::default(),
+            integrity: Arc::default(),
             status,
             logs: None,
             lists: OnceLock::new(),

@@ -92,6 +92,12 @@ impl Index {
         self.blobs.get(digest).copied()
     }
 
+    /// All blobs, manifests among them, with their sizes; sorted by digest.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
+        let sorted: BTreeMap<_, _> = self.blobs.iter().map(|(d, s)| (*d, *s)).collect();
+        sorted.into_iter()
+    }
+
     /// What refers to a manifest, sorted by digest.
     pub(super) fn referrers(&self, subject: &Digest) -> &[Referrer] {
         self.referrers.get(subject).map_or(&[], Vec::as_slice)

@@ -35,6 +35,7 @@ pub(super) fn answer(registry: &Registry, request: &Parts) -> Response {
     let mut body = String::new();
     node::problems(&mut body, &status);
     cards(&mut body, registry, &status);
+    integrity(&mut body, registry);
     usage::section(&mut body, registry, &endpoint);
     body.push_str(&lists.images);
     body.push_str(&lists.charts);
@@ -119,6 +120,22 @@ fn cards(body: &mut String, registry: &Registry, status: &Status) {
         card("k3s", version, "carried");
     }
     body.push_str("</dl>\n");
+}
+
+/// Whether blobs are as they should be, and whether the medium can be read.
+fn integrity(body: &mut String, registry: &Registry) {
+    let errors = registry.medium.errors();
+    let bad = registry.integrity.status().blobs_bad > 0 || errors > 0;
+    let class = if bad { "box bad" } else { "muted" };
+    let _ = write!(
+        body,
+        "<p class=\"{class}\">{}",
+        registry.integrity.summary()
+    );
+    if errors > 0 {
+        let _ = write!(body, " Reading the medium failed {errors} times.");
+    }
+    body.push_str("</p>\n");
 }
 
 fn warnings(body: &mut String, warnings: &[String]) {
