@@ -166,14 +166,16 @@ impl Tree {
         let home = self.path("/root");
         let certificates = home.join(".config/containers/certs.d");
         let given = self.path("/etc/containers/certs.d");
+        let runtime = self.path("/run");
+        // what can't be made is missed by the program
+        let _ = fs::create_dir_all(&runtime);
         if given.is_dir() && !certificates.exists() {
-            // what can't be linked is missed by the program
             let _ = fs::create_dir_all(home.join(".config/containers"));
             let _ = std::os::unix::fs::symlink(given, certificates);
         }
         command
             .env("HOME", home)
-            .env("XDG_RUNTIME_DIR", self.path("/run"))
+            .env("XDG_RUNTIME_DIR", runtime)
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("REGISTRY_AUTH_FILE");
     }

@@ -94,7 +94,6 @@ impl<'a> Podman<'a> {
             .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"])
             .args(["--events-backend", "none"])
             .env("CONTAINERS_REGISTRIES_CONF", self.tree.registries_conf())
-            .env("XDG_RUNTIME_DIR", at("runtime"))
             .env("TMPDIR", self.directory.path());
         podman
     }

@@ -176,7 +176,7 @@ pub(super) fn list(registry: &Registry, request: &Parts, query: &Query) -> Respo
     if !wants_json(&request.headers, query) {
         let status = status::current(registry);
         let endpoint = address::endpoint(registry, request, status.as_ref());
-        let mut response = page::files(files, &endpoint.url(), query);
+        let mut response = page::files(files, &endpoint, query);
         vary(&mut response);
         return response;
     }

@@ -12,7 +12,9 @@ use super::super::files::HaulFile;
 use super::super::index::{Index, as_component};
 use super::super::query::Query;
 use super::html::{Escaped, Size, lines, page};
+use super::usage::fetch_line;
 use super::wanted;
+use crate::mirrors::Endpoint;
 
 /// Rows of each table on the first page.
 const FIRST: usize = 100;
@@ -284,14 +286,18 @@ pub(in crate::registry) fn images(index: &Index, query: &Query) -> Response {
     )
 }
 
-/// `/files/`; `address` is where this server is reached, with its scheme.
-pub(in crate::registry) fn files(files: &[HaulFile], address: &str, query: &Query) -> Response {
+/// `/files/`.
+pub(in crate::registry) fn files(
+    files: &[HaulFile],
+    endpoint: &Endpoint,
+    query: &Query,
+) -> Response {
     let (rows, links) = cut(files, query);
     let mut body = String::new();
     match files.first() {
         Some(first) => {
             body.push_str("<p>Each comes as it went into the haul, under its own name.</p>\n");
-            body.push_str(&lines(&format!("curl -OJ {address}{}", first.url)));
+            body.push_str(&lines(&fetch_line(endpoint, &first.url)));
             body.push_str(&links);
             body.push_str(&file_table(rows));
             body.push_str(&links);

@@ -44,9 +44,7 @@ pub(super) fn section(body: &mut String, registry: &Registry, endpoint: &Endpoin
     let file = files.find(|file| file.kind == ArtifactKind::File);
     if let Some(file) = file {
         body.push_str("<h3>Fetch a file</h3>\n");
-        let user = if endpoint.users { "-u USER " } else { "" };
-        let line = format!("curl {user}-OJ {}{}", endpoint.url(), file.url);
-        body.push_str(&lines(&line));
+        body.push_str(&lines(&fetch_line(endpoint, &file.url)));
     }
     mirrors(body, endpoint);
     body.push_str("</section>\n");
@@ -145,14 +143,24 @@ fn mirrors(body: &mut String, endpoint: &Endpoint) {
     }
 }
 
-/// What puts the files of a runtime in their places.
-pub(super) fn install_lines(runtime: Runtime, endpoint: &Endpoint) -> String {
-    let curl = match (&endpoint.ca_pem, endpoint.users) {
+/// curl with what the registry asks for.
+fn curl(endpoint: &Endpoint) -> &'static str {
+    match (&endpoint.ca_pem, endpoint.users) {
         (None, false) => "curl -sS",
         (None, true) => "curl -sS -u USER",
         (Some(_), false) => "curl -sS --cacert ca.crt",
         (Some(_), true) => "curl -sS --cacert ca.crt -u USER",
-    };
+    }
+}
+
+/// What fetches a file under its own name.
+pub(super) fn fetch_line(endpoint: &Endpoint, path: &str) -> String {
+    format!("{} -OJ {}{path}", curl(endpoint), endpoint.url())
+}
+
+/// What puts the files of a runtime in their places.
+pub(super) fn install_lines(runtime: Runtime, endpoint: &Endpoint) -> String {
+    let curl = curl(endpoint);
     let url = endpoint.url();
     // -k keeps what a person wrote there before, and says so
     let unpack =
