@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     /// Serve a haul as a registry
     Serve(Serve),
+    /// Print the files that make a runtime use a registry as its mirror
+    Mirrors(crate::mirrors::Mirrors),
     /// The node's process for identity and network; started by PID 1
     #[command(hide = true)]
     Node,
@@ -57,6 +59,7 @@ pub(crate) struct Serve {
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(serve) => crate::registry::serve_main(&serve),
+        Command::Mirrors(mirrors) => crate::mirrors::command_main(mirrors),
         Command::Node => crate::node::main(),
         Command::Registry => crate::registry::node_main(),
     }

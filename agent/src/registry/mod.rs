@@ -13,6 +13,7 @@ mod state;
 // who is answered
 mod access;
 // from a request to an answer
+mod address;
 mod answers;
 mod conditional;
 mod errors;
@@ -26,6 +27,7 @@ mod files;
 mod lists;
 mod logs;
 mod manifests;
+mod mirrors;
 mod page;
 mod referrers;
 mod status;
@@ -48,5 +50,6 @@ mod sandbox;
 mod serve;
 
 pub(crate) use access::{Material, TlsMaterial, UsersMaterial, make_directory};
+pub(crate) use index::as_component;
 pub(crate) use node::{PORT as NODE_PORT, main as node_main};
 pub(crate) use serve::main as serve_main;

@@ -13,7 +13,8 @@ use image_layout::{Digest, Host, Repository, Tag};
 use super::files::Files;
 use super::referrers::Referrer;
 
-pub(super) use names::{NameError, Scope, TagError, as_component};
+pub(crate) use names::as_component;
+pub(super) use names::{NameError, Scope, TagError};
 
 /// What a haul contains, by every name that clients use.
 ///
@@ -115,6 +116,16 @@ impl Index {
         self.referrers
             .get(&as_tag_names_it(subject))
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// The registries that the haul's images came from, sorted.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.keys()
+    }
+
+    /// Number and bytes of all blobs.
+    pub(super) fn blob_totals(&self) -> (usize, u64) {
+        (self.blobs.len(), self.blobs.values().sum())
     }
 
     /// Names of all repositories, or of one host's without the host, sorted.
