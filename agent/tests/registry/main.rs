@@ -12,6 +12,7 @@ mod contents;
 mod errors;
 mod files;
 mod hostile;
+mod integrity;
 mod lists;
 mod names;
 mod process;
