@@ -15,7 +15,11 @@ mod defects;
 mod errors;
 mod files;
 mod hostile;
+<<<<<<< HEAD
 mod hostile_hauls;
+=======
+mod integrity;
+>>>>>>> reads
 mod lists;
 mod mirrors;
 mod names;
