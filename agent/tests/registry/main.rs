@@ -15,11 +15,8 @@ mod defects;
 mod errors;
 mod files;
 mod hostile;
-<<<<<<< HEAD
 mod hostile_hauls;
-=======
 mod integrity;
->>>>>>> reads
 mod lists;
 mod mirrors;
 mod names;
