@@ -36,6 +36,9 @@ mod connections;
 mod limits;
 mod patience;
 mod request_log;
+// tests by random input
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 // processes
 mod confine;
 mod logging;
