@@ -19,5 +19,6 @@ mod lists;
 mod names;
 mod process;
 mod referrers;
+mod rules;
 mod rules_quirks;
 mod smuggling;
