@@ -270,6 +270,34 @@ mod tests {
         assert!(addresses.counts.lock().unwrap().is_empty());
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_ends_its_own_connection_and_nothing_else() {
+        use super::super::status::StatusSource;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let status = StatusSource::Own(Box::default());
+        let registry = Arc::new(Registry::empty(status, String::new()));
+        let (end, ended) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, registry, ended));
+        let get = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // a connection that ends by a panic may be reset
+            let _ = stream.read_to_end(&mut answer).await;
+            String::from_utf8(answer).unwrap()
+        };
+        for _ in 0..3 {
+            assert_eq!(get("/panic").await, "");
+            assert!(get("/v2/").await.starts_with("HTTP/1.1 200"));
+        }
+        end.send(true).unwrap();
+        server.await.unwrap();
+    }
+
     #[test]
     fn an_ipv4_address_is_the_same_through_an_ipv6_socket() {
         let mapped = key("::ffff:192.0.2.1".parse().unwrap());

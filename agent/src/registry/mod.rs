@@ -43,6 +43,9 @@ mod limits;
 mod listen;
 mod patience;
 mod request_log;
+// tests by random input
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 // processes
 mod confine;
 mod logging;

@@ -23,5 +23,6 @@ mod names;
 mod pages;
 mod process;
 mod referrers;
+mod rules;
 mod rules_quirks;
 mod smuggling;
