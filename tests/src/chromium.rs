@@ -255,8 +255,6 @@ impl Chromium {
         let answer = self.call("Page.captureScreenshot", params)?;
         let data = answer["data"].as_str();
         let data = data.ok_or_else(|| anyhow!("a picture without data"))?;
-        // without its feature `std` the crate's error is none for anyhow
-        let png = STANDARD.decode(data).map_err(|error| anyhow!("{error}"))?;
-        fs::write(file, png).context("writing a picture")
+        fs::write(file, STANDARD.decode(data)?).context("writing a picture")
     }
 }
