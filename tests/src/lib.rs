@@ -4,6 +4,7 @@
 
 pub mod acceptance;
 pub mod chromium;
+pub mod bench;
 pub mod clients;
 pub mod cluster_haul;
 pub mod containerd;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Connections at once. Further ones wait in the kernel's queue.
 pub(super) const CONNECTIONS: usize = 512;
+/// Connections in the kernel's queue. More clients than these find nobody.
+pub(super) const WAITING_CONNECTIONS: u32 = 1024;
 /// Connections of one address, or one /64 of IPv6. Loopback is not counted.
 pub(super) const CONNECTIONS_PER_ADDRESS: usize = 128;
 /// Bytes of a request's line and headers together.

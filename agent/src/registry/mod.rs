@@ -40,6 +40,7 @@ mod stream;
 // connections
 mod connections;
 mod limits;
+mod listen;
 mod patience;
 mod request_log;
 // processes

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use image_layout::Arch;
 use image_layout::status::{Outcome, Stage, StageReport, Status};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -138,7 +137,7 @@ fn run(options: &Serve) -> Result<(), ServeError> {
                 address: options.listen,
                 error,
             };
-            let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+            let listener = super::listen::listen(options.listen).map_err(listen)?;
             let address = listener.local_addr().map_err(listen)?;
             // whoever started this may not read it; serving is what counts
             let mut out = std::io::stdout();

@@ -17,6 +17,8 @@ pub(crate) const LARGE: usize = 3_000_001;
 
 /// Bytes of a blob that fits into no socket's buffers.
 pub(crate) const HUGE: u64 = 256 << 20;
+/// The digest of so many zeros.
+const HUGE_DIGEST: &str = "sha256:a6d72ac7690f53be6ae46ba88506bd97302a093f7108472bd9efc3cefda06484";
 
 /// Contents of the large blob.
 pub(crate) fn large() -> Vec<u8> {
@@ -53,7 +55,7 @@ pub(crate) struct Written {
     pub(crate) referrer_by_short_tag: Digest,
     pub(crate) large: Digest,
     pub(crate) empty: Digest,
-    /// Of [`HUGE`] bytes; a hole, and its digest is made up.
+    /// Of [`HUGE`] bytes; a hole.
     pub(crate) huge: Digest,
     /// Contents of two files that are both called `Same.TXT`.
     pub(crate) same: [Digest; 2],
@@ -194,7 +196,7 @@ pub(crate) fn write(dir: &Path) -> Written {
     let port = writer.named("h.test:5000/with/port:1", "port", json!({}));
     let layers = json!({"layers": [large_blob, empty_blob]});
     writer.named("a.test/big/image:1", "", layers);
-    let huge = writer.blob_as(Digest::sha256_of(b"huge"), b"");
+    let huge = writer.blob_as(HUGE_DIGEST.parse().unwrap(), b"");
     std::fs::File::options()
         .write(true)
         .open(dir.join(huge.blob_path()))

@@ -16,6 +16,7 @@ mod errors;
 mod files;
 mod hostile;
 mod hostile_hauls;
+mod integrity;
 mod lists;
 mod mirrors;
 mod names;
