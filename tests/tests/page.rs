@@ -95,6 +95,10 @@ fn every_page_is_whole_readable_and_without_script_on_a_desk_and_on_a_phone() {
 fn the_style_is_applied_in_both_colours() {
     let server = Server::over(HAULS[0]).unwrap();
     let mut chromium = Chromium::start().unwrap();
+    // the measure of contrast measures: nothing has more than black on white
+    chromium.open(&server.url()).unwrap();
+    let all = chromium.evaluate(&format!("{PALE}(21.1).length")).unwrap();
+    assert!(all.as_u64().unwrap() > 50, "{all}");
     let mut backgrounds = BTreeSet::new();
     for view in View::ALL {
         chromium.view(view).unwrap();

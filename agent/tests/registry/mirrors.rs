@@ -1,6 +1,7 @@
 //! `/mirrors/`: files for other machines.
 
 use std::io::Read as _;
+use std::process::Command;
 
 use crate::client::{get, head, request};
 use crate::server::serve;
@@ -143,5 +144,100 @@ fn the_list_names_all_runtimes_and_head_says_what_get_would() {
             assert_eq!(answer.status, 200);
             assert_eq!(answer.header("content-length"), Some(length.as_str()));
         }
+    }
+}
+
+/// `agent mirrors`: exit code, standard output, standard error.
+fn command(arguments: &[&str]) -> (i32, String, String) {
+    let ran = Command::new(env!("CARGO_BIN_EXE_agent"))
+        .arg("mirrors")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        ran.status.code().unwrap(),
+        text(ran.stdout),
+        text(ran.stderr),
+    )
+}
+
+#[test]
+fn the_command_prints_what_the_registry_serves_and_writes_it_as_a_tree() {
+    let served = serve();
+    let hosts = ["a.test", "b.test", "docker.io", "h.test:5000"];
+    for runtime in RUNTIMES {
+        let mut arguments = vec!["--runtime", runtime, "--endpoint", "http://haul.test"];
+        for host in hosts {
+            arguments.extend(["--registry", host]);
+        }
+        let (code, printed, said) = command(&arguments);
+        assert_eq!((code, said.as_str()), (0, ""));
+        let text = get(served.at, &format!("/mirrors/{runtime}"));
+        assert_eq!(printed, String::from_utf8(text.body).unwrap());
+
+        let directory = tempfile::tempdir().unwrap();
+        arguments.extend(["--dir", directory.path().to_str().unwrap()]);
+        assert_eq!(command(&arguments).0, 0);
+        let json = get(served.at, &format!("/mirrors/{runtime}?format=json")).json();
+        for file in json["files"].as_array().unwrap() {
+            let path = file["path"].as_str().unwrap().trim_start_matches('/');
+            let written = std::fs::read_to_string(directory.path().join(path)).unwrap();
+            assert_eq!(file["contents"], written, "{path}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_code_2_and_says_what_is_right() {
+    for (arguments, words) in [
+        (
+            &["--runtime", "frob", "--endpoint", "http://h"][..],
+            "possible values: containerd",
+        ),
+        (
+            &["--runtime", "k3s", "--endpoint", "h:5000"],
+            "begins with http:// or https://",
+        ),
+        (
+            &["--runtime", "k3s", "--endpoint", "http://h/v2"],
+            "without a path",
+        ),
+        (&["--runtime", "k3s"], "--endpoint <URL>"),
+        (
+            &["--runtime", "podman", "--endpoint", "http://h"],
+            "add --registry",
+        ),
+        (
+            &[
+                "--runtime",
+                "k3s",
+                "--endpoint",
+                "http://h",
+                "--registry",
+                "a/b",
+            ],
+            "a/b",
+        ),
+        (
+            &[
+                "--runtime",
+                "k3s",
+                "--endpoint",
+                "http://h",
+                "--ca",
+                "/dev/null",
+            ],
+            "--ca is for https",
+        ),
+    ] {
+        let (code, printed, said) = command(arguments);
+        assert_eq!((code, printed.as_str()), (2, ""), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    }
+    for ca in ["/nonexistent", "/dev/null"] {
+        let (code, _, said) = command(&["--runtime", "k3s", "--endpoint", "https://h", "--ca", ca]);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("BEGIN CERTIFICATE"), "{said}");
     }
 }

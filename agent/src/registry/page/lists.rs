@@ -162,7 +162,10 @@ fn host_table(
     for image in images {
         let platforms: Vec<_> = image.platforms.iter().map(ToString::to_string).collect();
         let tag = image.tag.as_ref();
-        let tag = tag.map_or_else(|| "@".to_owned(), |tag| format!(":{tag}"));
+        let tag = match tag {
+            Some(tag) => format!(":{tag}"),
+            None => format!("@{}:{}…", image.digest.algorithm(), short(&image.digest)),
+        };
         let words = attached.get(&image.digest).into_iter().flatten();
         let words: String = words
             .map(|word| format!(" <span class=\"tag\">{word}</span>"))

@@ -161,3 +161,6 @@ fn warnings(body: &mut String, warnings: &[String]) {
 fn wanted(query: &Query, pages: usize) -> usize {
     query.page.unwrap_or(1).clamp(1, pages.max(1))
 }
+
+#[cfg(test)]
+mod tests;
