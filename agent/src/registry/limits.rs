@@ -29,18 +29,18 @@ pub(super) const GRACE_TIME: Duration = Duration::from_secs(2);
 pub(super) const LARGE_CHUNK_BYTES: usize = 1 << 20;
 /// ... with up to [`MANY_STREAMS`] ...
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
-/// ... and with more, so that 512 clients take 32 MiB.
-pub(super) const SMALL_CHUNK_BYTES: usize = 64 << 10;
+/// ... and with more, so that 512 clients take 32 MiB, though the first have large ones.
+pub(super) const SMALL_CHUNK_BYTES: usize = 32 << 10;
 /// See [`LARGE_CHUNK_BYTES`].
-pub(super) const FEW_STREAMS: usize = 12;
+pub(super) const FEW_STREAMS: usize = 8;
 /// See [`CHUNK_BYTES`].
-pub(super) const MANY_STREAMS: usize = 64;
+pub(super) const MANY_STREAMS: usize = 32;
 /// Large chunks kept for the next reader.
 pub(super) const SPARE_LARGE_CHUNKS: usize = 4;
 /// Chunks kept for the next reader.
 pub(super) const SPARE_CHUNKS: usize = 16;
 /// Bytes that the medium is asked for before the ones ahead of them have come.
-pub(super) const PREPARED_BYTES: u64 = 1 << 20;
+pub(super) const PREPARED_BYTES: u64 = 512 << 10;
 /// Threads that open files, one of which may read. A slow stick gets no faster by more of them.
 pub(super) const READ_THREADS: usize = 32;
 /// No client for so long before blobs are compared with their digests.

@@ -78,6 +78,9 @@ fn a_haul_without_fault_is_said_to_be_so() {
     let written = layout::write(dir.path());
     let server = Server::over(dir.path());
     let integrity = compared(&server).integrity;
+    let status = get(server.address, "/status").json();
+    assert_eq!(status["registry"]["mediumErrors"], 0);
+    assert_eq!(status["registry"]["integrity"]["state"], "done");
     assert!(integrity.blobs > 10);
     assert_eq!(integrity.blobs_checked, integrity.blobs);
     assert_eq!((integrity.blobs_bad, integrity.blobs_unreadable), (0, 0));
