@@ -38,7 +38,7 @@ NODE_C = $(foreach a,$(BOTH),CC_$(subst -,_,$(MUSL_$(a)))=$(CC_$(a)) \
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: all agents probes demo acceptance test test-all image lint dist setup help clean FORCE
+.PHONY: all agents probes demo acceptance test test-all bench image lint dist setup help clean FORCE
 
 all: setup-all $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a))) ## build everything: builder, agents, boot packs
 	@printf '\n%s\n' 'Built:'
@@ -63,6 +63,10 @@ test-all: setup-test $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a)) $(c
 	$(STEP) tools 'helm, for the tests' tests/tools.sh
 	@scripts/test.sh all
 
+bench: setup-bench $(BUILDER) $(call agent,$(HOST)) $(if $(ONLY),,$(call pack,$(HOST))) ## the registry beside docker-registry and nginx [ONLY=PART]
+	$(STEP) bench 'bench' $(CARGO) build --release -p tests --bin bench
+	@target/release/bench $(addprefix --only ,$(ONLY))
+
 image: setup-image $(BUILDER) $(foreach a,$(ARCHES),$(call pack,$(a))) ## write an image: HAUL=FILE [K3S= CONFIG= ARCH= OUT=]
 	@$(BUILDER) $(INPUTS) $(addprefix --arch ,$(ARCHES)) -o $(OUT)
 
@@ -72,7 +76,7 @@ lint: setup-lint ## formatting, clippy, shell scripts, licences and advisories
 dist: setup-dist agents $(BUILDER) $(foreach a,$(BOTH),$(call pack,$(a))) ## archives that work on a machine without Rust
 	@scripts/dist.sh
 
-setup: setup-all setup-demo setup-test setup-lint setup-dist ## install what any of these needs; the others do it themselves
+setup: setup-all setup-demo setup-test setup-bench setup-lint setup-dist ## install what any of these needs; the others do it themselves
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F"|" '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -86,6 +90,7 @@ NEEDS_all = build pack $(CROSS)
 NEEDS_image = build pack $(CROSS)
 NEEDS_demo = build pack demo $(CROSS) $(addprefix boot-,$(ARCHES))
 NEEDS_test = build pack test $(CROSS) $(addprefix boot-,$(BOTH))
+NEEDS_bench = build pack bench $(CROSS) boot-$(HOST)
 NEEDS_lint = build lint $(CROSS)
 NEEDS_dist = build pack dist $(CROSS)
 setup-%: FORCE

@@ -16,8 +16,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve an unpacked haul as a registry
+    /// Serve a haul as a registry
     Serve(Serve),
+    /// Print the files that make a runtime use a registry as its mirror
+    Mirrors(crate::mirrors::Mirrors),
     /// The node's process for identity and network; started by PID 1
     #[command(hide = true)]
     Node,
@@ -26,13 +28,13 @@ enum Command {
     Registry,
 }
 
-/// Serve an unpacked haul as a registry
+/// Serve a haul as a registry, from where it lies
 ///
 /// Prints one line with the address when it listens. SIGTERM and Ctrl-C end it with exit code 0.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// Directory with an OCI layout: index.json and blobs/
-    pub(crate) dir: PathBuf,
+    /// Directory with index.json and blobs/, or an uncompressed .tar of one
+    pub(crate) haul: PathBuf,
     /// Address to listen on; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
@@ -57,6 +59,7 @@ pub(crate) struct Serve {
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(serve) => crate::registry::serve_main(&serve),
+        Command::Mirrors(mirrors) => crate::mirrors::command_main(mirrors),
         Command::Node => crate::node::main(),
         Command::Registry => crate::registry::node_main(),
     }

@@ -5,6 +5,7 @@
 
 mod cli;
 mod init;
+mod mirrors;
 mod node;
 mod registry;
 mod report;

@@ -7,6 +7,7 @@
 //! bytes that its callers read and write.
 
 pub mod arch;
+pub mod archive;
 pub mod bootargs;
 pub mod catalog;
 pub mod cluster;

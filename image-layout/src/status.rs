@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Arch;
+use crate::{Arch, Digest};
 
 /// The stages of a boot, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -136,6 +136,9 @@ pub struct Status {
     /// k3s on this machine, once it is known that it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
+    /// The registry, as it knows itself; absent where it does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryStatus>,
     /// What the image carries; absent where the registry serves a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<crate::image::ImageInfo>,
@@ -145,6 +148,51 @@ pub struct Status {
     pub root_bytes_used: u64,
     /// The last notices, oldest first.
     pub notices: Vec<String>,
+}
+
+/// The registry's reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RegistryStatus {
+    /// How often reading the medium failed.
+    pub medium_errors: u64,
+    /// Bytes that clients wanted and memory did not have.
+    pub bytes_read: u64,
+    /// Whether blobs have the digests that they are named by.
+    pub integrity: IntegrityStatus,
+}
+
+/// What comparing blobs with their digests has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IntegrityStatus {
+    /// How far it is.
+    pub state: IntegrityState,
+    /// Blobs there are, manifests among them.
+    pub blobs: u64,
+    /// Blobs that were compared, whole or damaged.
+    pub blobs_checked: u64,
+    /// Blobs that could not be read to the end.
+    pub blobs_unreadable: u64,
+    /// Blobs that have another digest and are not served.
+    pub blobs_bad: u64,
+    /// The digests of these, the first hundred.
+    pub bad: Vec<Digest>,
+}
+
+/// How far comparing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntegrityState {
+    /// It begins when no client has read for a while.
+    #[default]
+    Waiting,
+    /// Under way, or interrupted by clients.
+    Scanning,
+    /// All blobs that can be read were compared.
+    Done,
+    /// Given up: blob after blob can't be read.
+    Failed,
 }
 
 /// Where k3s keeps its data.
@@ -216,6 +264,10 @@ pub struct NodeStatus {
     pub interfaces: Vec<Interface>,
     /// Whether other machines may read the logs, `registry: {logs: true}`.
     pub logs: bool,
+    /// How other machines reach the registry, `registry: {address: HOST:PORT}`; empty: by this
+    /// node's own addresses.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub registry_address: String,
     /// Whether other machines reach the registry over HTTPS alone, `registry: {tls: true}`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub https: bool,

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-/// The first wait.
-const FIRST: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(60);
 /// A child that ran this long was healthy: the next wait is the first again.
@@ -14,12 +12,6 @@ const HEALTHY: Duration = Duration::from_secs(300);
 pub(super) struct Backoff {
     first: Duration,
     next: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Backoff::from(FIRST)
-    }
 }
 
 impl From<Duration> for Backoff {
@@ -47,7 +39,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_minute_and_begin_anew_after_five_healthy_minutes() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::from(Duration::from_secs(1));
         let short = Duration::from_secs(3);
         let waits: Vec<u64> = (0..8).map(|_| backoff.after(short).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);

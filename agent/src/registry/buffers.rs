@@ -1,16 +1,21 @@
 //! Memory between medium and network.
 
-use std::fs::File;
-use std::io::IoSliceMut;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rustix::io::{Errno, ReadWriteFlags};
 
 use super::limits;
+use super::medium::{Cached, Source};
 
-/// Buffers of [`limits::CHUNK_BYTES`] that are used again: the C library gives memory of that size
-/// back to the kernel at once, and the kernel would have to clear each page of the next anew.
+/// Sizes of buffers, in bytes, and how many of each are kept.
+const SIZES: [(usize, usize); 3] = [
+    (limits::SMALL_CHUNK_BYTES, 0),
+    (limits::CHUNK_BYTES, limits::SPARE_CHUNKS),
+    (limits::LARGE_CHUNK_BYTES, limits::SPARE_LARGE_CHUNKS),
+];
+
+/// Buffers that are used again: the C library gives memory of their size back to the kernel at
+/// once, and the kernel would have to clear each page of the next anew.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buffers {
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -36,20 +41,26 @@ impl Drop for Filled {
 }
 
 impl Buffers {
+    /// A buffer of at least `length` bytes, or of the largest size.
     fn take(&self, length: usize) -> Vec<u8> {
-        if length > limits::SMALL_CHUNK_BYTES {
-            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(buffer) = spare.pop() {
-                return buffer;
+        let sizes = SIZES.iter().map(|&(size, _)| size);
+        let size = sizes.filter(|&size| size >= length).min();
+        let size = size.unwrap_or(limits::LARGE_CHUNK_BYTES);
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        match spare.iter().rposition(|buffer| buffer.len() == size) {
+            Some(at) => spare.swap_remove(at),
+            None => {
+                drop(spare);
+                vec![0; size]
             }
-            return vec![0; limits::CHUNK_BYTES];
         }
-        vec![0; length]
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.len() == limits::CHUNK_BYTES && spare.len() < limits::SPARE_CHUNKS {
+        let same = spare.iter().filter(|b| b.len() == buffer.len()).count();
+        let kept = SIZES.iter().find(|&&(size, _)| size == buffer.len());
+        if kept.is_some_and(|&(_, most)| same < most) {
             spare.push(buffer);
         }
     }
@@ -63,39 +74,65 @@ impl Buffers {
         })
     }
 
-    /// Reads at most `length` bytes, at most a chunk, that the page cache has. `None` if it has
-    /// none of them, or the file system can't tell (preadv2(2), `RWF_NOWAIT`). Never waits for a
+    /// Takes at most `length` bytes, at most a large chunk, that memory has. Never waits for a
     /// medium.
-    pub(super) fn read_cached(&self, file: &File, offset: u64, length: usize) -> Option<Bytes> {
+    pub(super) fn cached(
+        &self,
+        source: &dyn Source,
+        offset: u64,
+        length: usize,
+    ) -> Result<Bytes, NotCached> {
         let mut buffer = self.take(length);
         let wanted = length.min(buffer.len());
-        let read = buffer.get_mut(..wanted).map_or(Ok(0), |wanted| {
-            let mut slices = [IoSliceMut::new(wanted)];
-            rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT)
-        });
-        match read {
-            Ok(read) if read > 0 => Some(self.filled(buffer, read)),
-            _ => {
-                self.give_back(buffer);
-                None
-            }
+        let found = match buffer.get_mut(..wanted) {
+            Some(wanted) => source.cached(wanted, offset),
+            None => Cached::Absent,
+        };
+        match found {
+            Cached::Found(found) => return Ok(self.filled(buffer, found)),
+            Cached::Absent | Cached::Unknown => self.give_back(buffer),
         }
+        Err(match found {
+            Cached::Unknown => NotCached::Unknown,
+            _ => NotCached::Absent,
+        })
     }
 
-    /// Reads `length` bytes, or a chunk if that is less. Waits for the medium. An end of the file
-    /// before that is an error: its size was checked when it was opened.
-    pub(super) fn read(&self, file: &File, offset: u64, length: usize) -> std::io::Result<Bytes> {
+    /// Reads `length` bytes, or a large chunk if that is less. Waits for the medium. Bytes before
+    /// an error come with it. An end of the file before that is an error: its size was checked
+    /// when it was opened.
+    pub(super) fn read(
+        &self,
+        source: &dyn Source,
+        offset: u64,
+        length: usize,
+    ) -> (Bytes, Option<std::io::Error>) {
         let mut buffer = self.take(length);
         let wanted = length.min(buffer.len());
         let mut filled = 0;
+        let mut failed = None;
         while let Some(rest) = buffer.get_mut(filled..wanted).filter(|r| !r.is_empty()) {
-            match rustix::io::pread(file, rest, offset + filled as u64) {
-                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            match source.read(rest, offset + filled as u64) {
+                Ok(0) => {
+                    failed = Some(std::io::ErrorKind::UnexpectedEof.into());
+                    break;
+                }
                 Ok(read) => filled += read,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
-        Ok(self.filled(buffer, filled))
+        (self.filled(buffer, filled), failed)
     }
+}
+
+/// Why memory gave no bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotCached {
+    /// It has not the first of them.
+    Absent,
+    /// It can't be asked.
+    Unknown,
 }

@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service as _;
 
 use super::access::{self, Access, Begins, Secure};
+use super::address::Local;
 use super::patience::{Answering, Patient};
 use super::request_log::{Entry, LineLimit, Logged};
 use super::state::Registry;
@@ -72,6 +73,7 @@ pub(super) async fn serve(
             access: Arc::clone(&access),
             lines: Arc::clone(&lines),
             client: client.ip().to_canonical(),
+            local: stream.local_addr().ok(),
             end: end.clone(),
             _slot: slot,
             _place: place,
@@ -90,6 +92,7 @@ struct Connection {
     access: Arc<Access>,
     lines: Arc<LineLimit>,
     client: IpAddr,
+    local: Option<SocketAddr>,
     end: watch::Receiver<bool>,
     _slot: OwnedSemaphorePermit,
     _place: Place,
@@ -137,8 +140,12 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
+        let local = self.local;
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (router, lines) = (router.clone(), Arc::clone(&lines));
+            if let Some(local) = local {
+                request.extensions_mut().insert(Local(local));
+            }
             request.extensions_mut().insert(secure);
             answer(router, lines, client, answering.clone(), request)
         });

@@ -14,6 +14,7 @@ use image_layout::Digest;
 
 use super::answers;
 use super::conditional::{self, Condition};
+use super::medium::FilePart;
 use super::range::Wanted;
 use super::state::Registry;
 use super::stream::FileBody;
@@ -35,16 +36,24 @@ pub(super) struct Content {
     pub(super) by_digest: bool,
 }
 
-/// Why contents can't be handed out: the medium failed.
-#[derive(Debug)]
-pub(super) struct MediumFailed;
+/// Why contents can't be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unavailable {
+    /// The medium failed.
+    MediumFailed,
+    /// They are known to be others than their digest says.
+    Damaged,
+}
 
 /// Answers a GET or HEAD.
 pub(super) async fn answer(
     registry: &Registry,
     request: &Parts,
     content: Content,
-) -> Result<Response, MediumFailed> {
+) -> Result<Response, Unavailable> {
+    if content.bytes.is_none() && registry.integrity.is_bad(&content.digest) {
+        return Err(Unavailable::Damaged);
+    }
     let digest = content.digest.to_string();
     let etag = format!("\"{digest}\"");
     let mut headers = HeaderMap::new();
@@ -115,7 +124,7 @@ async fn body(
     content: &Content,
     first: u64,
     length: u64,
-) -> Result<Body, MediumFailed> {
+) -> Result<Body, Unavailable> {
     // a HEAD never touches the medium
     if request.method == Method::HEAD || length == 0 {
         return Ok(Body::empty());
@@ -139,15 +148,15 @@ async fn body(
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));
     match opened {
-        Ok(file) => {
-            let medium = Arc::clone(&registry.medium);
-            Ok(Body::new(FileBody::new(
-                file, digest, first, length, medium,
-            )))
+        Ok(blob) => {
+            let source = Arc::new(FilePart::of(blob));
+            let (medium, integrity) = (&registry.medium, &registry.integrity);
+            let body = FileBody::new(source, digest, first, length, medium, integrity);
+            Ok(Body::new(body))
         }
         Err(error) => {
             registry.medium.failed(&digest, &error);
-            Err(MediumFailed)
+            Err(Unavailable::MediumFailed)
         }
     }
 }

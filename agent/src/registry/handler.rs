@@ -10,12 +10,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse as _, Response};
 use http_body::Body as _;
 
-use super::content::MediumFailed;
+use super::content::Unavailable;
 use super::errors::{Code, Error};
 use super::query::Query;
 use super::router::Route;
 use super::state::Registry;
-use super::{answers, blobs, files, limits, lists, logs, manifests, page, referrers, status};
+use super::{
+    answers, blobs, files, limits, lists, logs, manifests, mirrors, page, referrers, status,
+};
 
 /// Answers any request; the router's only handler, since no pattern of a router tells the slashes
 /// of a repository's name from those of the protocol.
@@ -106,7 +108,7 @@ async fn answer(registry: &Registry, request: &Parts) -> Response {
     let query = Query::parse(request.uri.query().unwrap_or_default());
     let route = Route::parse(request.uri.path());
     let answered = match route {
-        Route::Page => Ok(page::answer(registry, &request.headers)),
+        Route::Page => Ok(page::answer(registry, request)),
         Route::Status => Ok(status::answer(registry)),
         Route::Log(name) => {
             let client = request.extensions.get::<IpAddr>().copied();
@@ -123,7 +125,9 @@ async fn answer(registry: &Registry, request: &Parts) -> Response {
         }
         Route::Blob(name, digest) => blobs::answer(registry, request, &name, &query, digest).await,
         Route::Referrers(name, digest) => referrers::answer(registry, &name, &query, digest),
-        Route::Files => Ok(files::list(registry, &request.headers, &query)),
+        Route::Files => Ok(files::list(registry, request, &query)),
+        Route::Images => Ok(page::images(&registry.index, &query)),
+        Route::Mirrors(rest) => Ok(mirrors::answer(registry, request, &query, &rest)),
         Route::File(name) => Ok(files::answer(registry, request, None, &name).await),
         Route::FileByDigest(digest, name) => {
             Ok(files::answer(registry, request, Some(digest), &name).await)
@@ -140,10 +144,18 @@ async fn answer(registry: &Registry, request: &Parts) -> Response {
     answered.unwrap_or_else(Error::into_response)
 }
 
-impl From<MediumFailed> for Error {
-    fn from(_: MediumFailed) -> Error {
+impl From<Unavailable> for Error {
+    fn from(why: Unavailable) -> Error {
         // the log and the node's console say which and why
-        let message = "the medium that holds this can't be read";
-        Error::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
+        match why {
+            Unavailable::MediumFailed => {
+                let message = "the medium that holds this can't be read";
+                Error::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
+            }
+            Unavailable::Damaged => {
+                let message = "the haul has this, but damaged: its bytes have another digest";
+                Error::not_found(Code::BlobUnknown, message)
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Connections at once. Further ones wait in the kernel's queue.
 pub(super) const CONNECTIONS: usize = 512;
+/// Connections in the kernel's queue. More clients than these find nobody.
+pub(super) const WAITING_CONNECTIONS: u32 = 1024;
 /// Connections of one address, or one /64 of IPv6. Loopback is not counted.
 pub(super) const CONNECTIONS_PER_ADDRESS: usize = 128;
 /// Bytes of a request's line and headers together.
@@ -23,16 +25,26 @@ pub(super) const STALL_TIME: Duration = Duration::from_secs(60);
 /// Between the wish to end and the end of connections that are busy.
 pub(super) const GRACE_TIME: Duration = Duration::from_secs(2);
 
-/// Bytes read from a file and written to a connection at once ...
+/// Bytes read from a file and written to a connection at once, with up to [`FEW_STREAMS`] ...
+pub(super) const LARGE_CHUNK_BYTES: usize = 1 << 20;
+/// ... with up to [`MANY_STREAMS`] ...
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
-/// ... and when more than [`MANY_STREAMS`] are served, so that 512 clients take 32 MiB.
+/// ... and with more, so that 512 clients take 32 MiB.
 pub(super) const SMALL_CHUNK_BYTES: usize = 64 << 10;
-/// See [`SMALL_CHUNK_BYTES`].
+/// See [`LARGE_CHUNK_BYTES`].
+pub(super) const FEW_STREAMS: usize = 12;
+/// See [`CHUNK_BYTES`].
 pub(super) const MANY_STREAMS: usize = 64;
+/// Large chunks kept for the next reader.
+pub(super) const SPARE_LARGE_CHUNKS: usize = 4;
 /// Chunks kept for the next reader.
 pub(super) const SPARE_CHUNKS: usize = 16;
-/// Threads that read from the medium. A slow stick gets no faster by more of them.
+/// Bytes that the medium is asked for before the ones ahead of them have come.
+pub(super) const PREPARED_BYTES: u64 = 1 << 20;
+/// Threads that open files, one of which may read. A slow stick gets no faster by more of them.
 pub(super) const READ_THREADS: usize = 32;
+/// No client for so long before blobs are compared with their digests.
+pub(super) const QUIET_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of manifests kept in memory. What is beyond is read when it is asked for.
 pub(super) const MANIFEST_MEMORY: u64 = 48 << 20;

@@ -4,7 +4,7 @@
 //! parsed once by [`router`] into names and digests, these are looked up in the index, and only
 //! digests from the index become file names. So no string of a request ever becomes a path.
 //!
-//! `agent serve DIR` ([`serve`]) and the node's registry process ([`node`]) run the same server.
+//! `agent serve HAUL` ([`serve`]) and the node's registry process ([`node`]) run the same server.
 
 // what is served
 mod index;
@@ -13,6 +13,7 @@ mod state;
 // who is answered
 mod access;
 // from a request to an answer
+mod address;
 mod answers;
 mod conditional;
 mod errors;
@@ -26,24 +27,30 @@ mod files;
 mod lists;
 mod logs;
 mod manifests;
+mod mirrors;
 mod page;
 mod referrers;
 mod status;
 // bytes
 mod buffers;
 mod content;
+mod integrity;
+mod medium;
 mod stream;
 // connections
 mod connections;
 mod limits;
+mod listen;
 mod patience;
 mod request_log;
 // processes
+mod confine;
 mod logging;
 mod node;
 mod sandbox;
 mod serve;
 
 pub(crate) use access::{Material, TlsMaterial, UsersMaterial, make_directory};
+pub(crate) use index::as_component;
 pub(crate) use node::{PORT as NODE_PORT, main as node_main};
 pub(crate) use serve::main as serve_main;

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::sandbox::{self, View};
 use super::state::Registry;
 use super::status::StatusSource;
-use super::{connections, logging, serve};
+use super::{connections, integrity, listen, logging, serve};
 use crate::report::{Report, Sender};
 
 /// Where clients find every node's registry.
@@ -34,6 +34,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+#[derive(Clone)]
 struct Reports(Option<Sender>);
 
 impl Reports {
@@ -80,7 +81,7 @@ fn run(reports: &Reports) -> Result<(), Problem> {
     serve::runtime().map_err(system)?.block_on(async {
         let end = serve::end_signal().map_err(system)?;
         registry.access.follow(source).map_err(system)?;
-        let listener = listen().await.map_err(|error| Problem {
+        let listener = listen_everywhere().map_err(|error| Problem {
             what: format!("the registry can't listen on port {PORT}: {error}"),
             mend: "Another program on this node has the port; the log names the error.".to_owned(),
         })?;
@@ -98,7 +99,10 @@ fn run(reports: &Reports) -> Result<(), Problem> {
                 reports.end(Outcome::Failed, without, Some(problem));
             }
         }
-        connections::serve(listener, Arc::new(registry), end).await;
+        let registry = Arc::new(registry);
+        let console = reports.clone();
+        integrity::start(&registry, move |line| console.send(Report::Notice(line)));
+        connections::serve(listener, registry, end).await;
         Ok(())
     })
 }
@@ -137,12 +141,12 @@ fn index(view: &View, status: StatusSource) -> (Registry, Result<String, Problem
 }
 
 /// All addresses of both families; IPv4 alone where the kernel has no IPv6.
-async fn listen() -> std::io::Result<TcpListener> {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)).await {
+fn listen_everywhere() -> std::io::Result<TcpListener> {
+    match listen::listen((Ipv6Addr::UNSPECIFIED, PORT).into()) {
         Ok(listener) => Ok(listener),
         Err(error) => {
             tracing::warn!(%error, "no IPv6; listening on IPv4 alone");
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await
+            listen::listen((Ipv4Addr::UNSPECIFIED, PORT).into())
         }
     }
 }

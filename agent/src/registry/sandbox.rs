@@ -3,6 +3,8 @@
 //! - It sees a file system of its own: the haul's layout and the directory of status file and logs,
 //!   read-only, and `/dev/null`. Not HAUL's secrets, not k3s's data, no `/proc`.
 //! - It is an unprivileged user without groups, capabilities, or a way to get any.
+//! - It reads and listens, and whatever else a process can ask a kernel for is refused; see
+//!   [`confine`].
 //! - Memory, descriptors and processes are limited. Memory by `RLIMIT_DATA`, which page cache does
 //!   not count for, as it would for a control group.
 //!
@@ -18,6 +20,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::confine::{self, Reach};
 use super::logs::LogSource;
 
 /// User and group of the registry. Nothing on a node belongs to them.
@@ -34,6 +37,8 @@ const OOM_SCORE: &str = "-900";
 
 /// Where the view is put together; hidden from the process once it is inside.
 const VIEW: &str = "/run/haulboot/registry";
+/// The status file's directory as the process sees it.
+const RUN: &str = "/run";
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,11 @@ pub(super) fn enter() -> Result<View, SandboxError> {
     let view = see_less()?;
     be_nobody()?;
     limit()?;
+    let confined = confine::enter(&Reach {
+        read: vec![view.layout.clone(), PathBuf::from(RUN)],
+        port: super::NODE_PORT,
+    });
+    confined.log();
     Ok(view)
 }
 
@@ -133,7 +143,7 @@ fn see_less() -> Result<View, SandboxError> {
         rustix::mount::unmount(".", UnmountFlags::DETACH)
     })?;
     step("entering the new root", || rustix::process::chdir("/"))?;
-    let run = |path: &str| Path::new("/run").join(Path::new(path).file_name().unwrap_or_default());
+    let run = |path: &str| Path::new(RUN).join(Path::new(path).file_name().unwrap_or_default());
     Ok(View {
         layout: PathBuf::from("/haul"),
         status: run(paths::node::STATUS),

@@ -1,5 +1,6 @@
-//! `agent serve DIR`: the registry on any Linux host, as an ordinary user.
+//! `agent serve HAUL`: the registry on any Linux host, as an ordinary user.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,16 +9,16 @@ use std::time::Duration;
 
 use image_layout::Arch;
 use image_layout::status::{Outcome, Stage, StageReport, Status};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::access::{Access, AccessError, Files, Source};
+use super::confine::{self, Reach};
 use super::layout::{Layout, LayoutError};
 use super::state::Registry;
 use super::status::StatusSource;
-use super::{connections, limits, logging};
+use super::{connections, integrity, limits, logging};
 use crate::cli::Serve;
 
 /// Threads that talk to clients. More do not make a stick or a network card faster.
@@ -45,19 +46,19 @@ enum ServeError {
 }
 
 impl ServeError {
-    fn help(&self) -> &'static str {
+    fn help(&self) -> Cow<'static, str> {
         match self {
             ServeError::Layout(error) => error.help(),
-            ServeError::Access(error) => error.help(),
+            ServeError::Access(error) => error.help().into(),
             ServeError::Listen { .. } => {
-                "name another address with --listen ADDRESS:PORT; port 0 picks a free port"
+                "name another address with --listen ADDRESS:PORT; port 0 picks a free port".into()
             }
-            ServeError::System { .. } => "look at the limits of this user and this machine",
+            ServeError::System { .. } => "look at the limits of this user and this machine".into(),
         }
     }
 }
 
-/// `agent serve DIR`; see [`Serve`].
+/// `agent serve HAUL`; see [`Serve`].
 pub(crate) fn main(options: &Serve) -> ExitCode {
     logging::start();
     match run(options) {
@@ -98,15 +99,21 @@ pub(super) fn end_signal() -> std::io::Result<watch::Receiver<bool>> {
 }
 
 fn run(options: &Serve) -> Result<(), ServeError> {
-    let layout = Layout::open(&options.dir)?;
+    let layout = Layout::open(&options.haul)?;
     let source = Source::Files(Files {
         tls: options.tls_cert.clone().zip(options.tls_key.clone()),
         ca: options.tls_ca.clone(),
         users: options.users.clone(),
     });
     let access = Arc::new(Access::from(&source)?);
+    let confined = confine::enter(&Reach {
+        // certificates are renewed while the registry runs
+        read: [vec![options.haul.clone()], source.reach()].concat(),
+        port: options.listen.port(),
+    });
     let system = |what| move |error| ServeError::System { what, error };
     let (mut registry, took) = Registry::over(layout, StatusSource::Own(Box::default()))?;
+    confined.log();
     for warning in &registry.index.warnings {
         tracing::warn!("{warning}");
     }
@@ -115,7 +122,7 @@ fn run(options: &Serve) -> Result<(), ServeError> {
         registry.index.summary(),
         took.as_millis()
     );
-    let notices = registry.index.warnings.clone();
+    let notices = [confined.notices, registry.index.warnings.clone()].concat();
     registry.access = Arc::clone(&access);
     registry.status = StatusSource::Own(Box::new(own_status(&detail, took, notices)));
     runtime()
@@ -130,14 +137,17 @@ fn run(options: &Serve) -> Result<(), ServeError> {
                 address: options.listen,
                 error,
             };
-            let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
+            let listener = super::listen::listen(options.listen).map_err(listen)?;
             let address = listener.local_addr().map_err(listen)?;
             // whoever started this may not read it; serving is what counts
             let mut out = std::io::stdout();
             let scheme = if access.tls() { "https" } else { "http" };
             let _ = writeln!(out, "listening on {scheme}://{address} ({detail})");
             let _ = out.flush();
-            connections::serve(listener, Arc::new(registry), end).await;
+            let registry = Arc::new(registry);
+            // the log has it
+            integrity::start(&registry, |_| {});
+            connections::serve(listener, registry, end).await;
             Ok(())
         })
 }

@@ -1,14 +1,16 @@
 //! What every request sees.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::access::Access;
 use super::index::Index;
+use super::integrity::Integrity;
 use super::layout::{Layout, LayoutError};
 use super::logs::LogSource;
+use super::medium::Medium;
+use super::page::Lists;
 use super::status::StatusSource;
-use super::stream::Medium;
 
 /// The registry: an index and where its bytes lie.
 #[derive(Debug)]
@@ -17,12 +19,16 @@ pub(super) struct Registry {
     pub(super) index: Index,
     /// Where the blobs are; none where no haul was found, and then the index is empty.
     pub(super) layout: Arc<Option<Layout>>,
-    /// Counters and memory of reading.
+    /// How blobs are read.
     pub(super) medium: Arc<Medium>,
+    /// Which blobs are damaged, as far as is known.
+    pub(super) integrity: Arc<Integrity>,
     /// What `/status` says.
     pub(super) status: StatusSource,
     /// What `/logs/` serves; none where the registry is no node's.
     pub(super) logs: Option<LogSource>,
+    /// Parts of the page that never change, made when the first person looks.
+    lists: OnceLock<Lists>,
     /// Who may read.
     pub(super) access: Arc<Access>,
 }
@@ -40,8 +46,10 @@ impl Registry {
             index,
             layout: Arc::new(Some(layout)),
             medium: Arc::default(),
+            integrity: Arc::default(),
             status,
             logs: None,
+            lists: OnceLock::new(),
             access: Arc::default(),
         };
         Ok((registry, started.elapsed()))
@@ -53,9 +61,16 @@ impl Registry {
             index: Index::of_nothing(why),
             layout: Arc::new(None),
             medium: Arc::default(),
+            integrity: Arc::default(),
             status,
             logs: None,
+            lists: OnceLock::new(),
             access: Arc::default(),
         }
+    }
+
+    /// Parts of the page that never change.
+    pub(super) fn lists(&self) -> &Lists {
+        self.lists.get_or_init(|| Lists::of(&self.index))
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use image_layout::limits::STATUS_BYTES;
-use image_layout::status::Status;
+use image_layout::status::{RegistryStatus, Status};
 
 use super::answers;
 use super::state::Registry;
@@ -25,15 +25,18 @@ pub(super) fn answer(registry: &Registry) -> Response {
     let mut response = match &registry.status {
         StatusSource::Own(status) => {
             let mut status = status.clone();
-            let errors = registry.medium.errors();
-            if errors > 0 {
-                let notice = format!("reading the haul failed {errors} times");
-                status.notices.push(notice);
-            }
+            status.registry = Some(of_registry(registry));
             answers::json(StatusCode::OK, &status)
         }
         StatusSource::File(path) => match read(path) {
-            Ok(bytes) => answers::whole(StatusCode::OK, "application/json", bytes),
+            Ok(bytes) => match serde_json::from_slice::<Status>(&bytes) {
+                Ok(mut status) => {
+                    status.registry = Some(of_registry(registry));
+                    answers::json(StatusCode::OK, &status)
+                }
+                // better than nothing for whoever looks what is wrong
+                Err(_) => answers::whole(StatusCode::OK, "application/json", bytes),
+            },
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "reading the status failed");
                 let line = "PID 1 has not written the node's state yet; try again";
@@ -46,6 +49,23 @@ pub(super) fn answer(registry: &Registry) -> Response {
         .headers_mut()
         .insert(header::CACHE_CONTROL, no_store);
     response
+}
+
+/// The state, as far as it is known.
+pub(super) fn current(registry: &Registry) -> Option<Status> {
+    match &registry.status {
+        StatusSource::Own(status) => Some(Status::clone(status)),
+        StatusSource::File(path) => serde_json::from_slice(&read(path).ok()?).ok(),
+    }
+}
+
+/// What only this process knows.
+fn of_registry(registry: &Registry) -> RegistryStatus {
+    RegistryStatus {
+        medium_errors: registry.medium.errors(),
+        bytes_read: registry.medium.bytes_read(),
+        integrity: registry.integrity.status(),
+    }
 }
 
 /// Reads the file. It lies in memory: this never waits.

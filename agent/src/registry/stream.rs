@@ -1,91 +1,150 @@
-//! A part of a file as the body of an answer.
+//! A part of a blob as the body of an answer.
 
-use std::fs::File;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use image_layout::Digest;
-use tokio::task::JoinHandle;
 
-use super::buffers::Buffers;
-use super::limits;
+use super::buffers::NotCached;
+use super::integrity::Integrity;
+use super::medium::{Cached, Medium, Seat, Source, Visit};
 
-/// What all streams share.
-#[derive(Debug, Default)]
-pub(super) struct Medium {
-    buffers: Buffers,
-    streams: AtomicUsize,
-    errors: AtomicU64,
-}
-
-impl Medium {
-    /// How often reading from the medium failed.
-    pub(super) fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
-
-    /// Logs and counts a failed read.
-    pub(super) fn failed(&self, digest: &Digest, error: &std::io::Error) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%digest, %error, "reading a blob failed");
-    }
-
-    /// Bytes that one stream may hold.
-    fn chunk(&self) -> usize {
-        match self.streams.load(Ordering::Relaxed) > limits::MANY_STREAMS {
-            true => limits::SMALL_CHUNK_BYTES,
-            false => limits::CHUNK_BYTES,
-        }
-    }
-}
+/// Bytes by which memory is tried before a whole chunk is asked for: asking for what is not there
+/// makes the kernel read it, out of turn.
+const PROBE_BYTES: usize = 4 << 10;
 
 /// Reads a chunk when the connection has room for one, and none ahead: a client that stops reading
-/// holds one chunk.
+/// holds one chunk, and nobody waits for it.
 ///
 /// A read that fails ends the body with an error, upon which the connection is closed before the
 /// `Content-Length` is reached: no client can take what it has for complete.
 pub(super) struct FileBody {
-    file: Arc<File>,
+    source: Arc<dyn Source>,
     digest: Digest,
     offset: u64,
-    remaining: u64,
-    reading: Option<JoinHandle<std::io::Result<Bytes>>>,
+    end: u64,
     medium: Arc<Medium>,
+    integrity: Arc<Integrity>,
+    /// There once bytes were not in memory.
+    seat: Option<Seat>,
+    next: Next,
+    _visit: Visit,
+}
+
+/// Where the next bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// In memory, as the last ones were.
+    InMemory,
+    /// In memory, perhaps.
+    Unsure,
+    /// In memory, where they were not, unless they have been read in the meantime.
+    InMemoryByNow,
+    /// On their way from the medium.
+    OnTheirWay,
+    /// On the medium: this memory can't be searched.
+    OnMedium,
 }
 
 impl FileBody {
-    /// `length` bytes from `offset`; both within the file.
+    /// `length` bytes from `offset`; both within the blob.
     pub(super) fn new(
-        file: File,
+        source: Arc<dyn Source>,
         digest: Digest,
         offset: u64,
         length: u64,
-        medium: Arc<Medium>,
+        medium: &Arc<Medium>,
+        integrity: &Arc<Integrity>,
     ) -> FileBody {
-        medium.streams.fetch_add(1, Ordering::Relaxed);
-        if length > limits::CHUNK_BYTES as u64 {
-            // advice only: what can't take it reads as it would have
-            let advice = rustix::fs::Advice::Sequential;
-            let _ = rustix::fs::fadvise(&file, 0, None, advice);
-        }
         FileBody {
-            file: Arc::new(file),
+            source,
             digest,
             offset,
-            remaining: length,
-            reading: None,
-            medium,
+            end: offset.saturating_add(length),
+            _visit: medium.arrive(),
+            medium: Arc::clone(medium),
+            integrity: Arc::clone(integrity),
+            seat: None,
+            next: Next::Unsure,
         }
     }
-}
 
-impl Drop for FileBody {
-    fn drop(&mut self) {
-        self.medium.streams.fetch_sub(1, Ordering::Relaxed);
+    fn poll_bytes(&mut self, context: &Context<'_>) -> Poll<std::io::Result<Bytes>> {
+        loop {
+            if self.next == Next::OnTheirWay
+                && let Some(seat) = &self.seat
+            {
+                match ready!(seat.given(context)) {
+                    Some((given, searchable)) => {
+                        self.next = match searchable {
+                            true => Next::Unsure,
+                            false => Next::OnMedium,
+                        };
+                        return Poll::Ready(given);
+                    }
+                    None => self.next = Next::InMemoryByNow,
+                }
+            }
+            match self.search() {
+                Ok(bytes) => {
+                    self.next = Next::InMemory;
+                    return Poll::Ready(Ok(bytes));
+                }
+                Err(why) => ready!(self.wait(why, context)),
+            }
+        }
+    }
+
+    /// Looks for the next bytes in memory.
+    fn search(&self) -> Result<Bytes, NotCached> {
+        let known = match &self.seat {
+            Some(seat) => seat.advance(self.offset),
+            None => self.end,
+        };
+        let most = self.end.min(known).saturating_sub(self.offset);
+        if self.next == Next::OnMedium {
+            return Err(NotCached::Unknown);
+        }
+        if most == 0 {
+            return Err(NotCached::Absent);
+        }
+        if self.seat.is_none() && self.next == Next::Unsure {
+            match self.source.cached(&mut [0; PROBE_BYTES], self.offset) {
+                Cached::Found(_) => {}
+                Cached::Absent => return Err(NotCached::Absent),
+                Cached::Unknown => return Err(NotCached::Unknown),
+            }
+        }
+        let chunk = self.medium.chunk();
+        let most = usize::try_from(most).map_or(chunk, |most| most.min(chunk));
+        let buffers = self.medium.buffers();
+        buffers.cached(self.source.as_ref(), self.offset, most)
+    }
+
+    /// Waits for the medium; ready when memory should be searched again.
+    fn wait(&mut self, why: NotCached, context: &Context<'_>) -> Poll<()> {
+        let seat = self.seat.get_or_insert_with(|| {
+            Seat::take(
+                &self.medium,
+                self.digest,
+                &self.source,
+                self.offset,
+                self.end,
+            )
+        });
+        if why == NotCached::Unknown {
+            seat.tells_nothing();
+        }
+        let again = self.next == Next::InMemoryByNow;
+        let waits = seat.wait(self.offset, again, context);
+        self.next = match waits {
+            Poll::Ready(()) => Next::InMemoryByNow,
+            Poll::Pending => Next::OnTheirWay,
+        };
+        waits
     }
 }
 
@@ -98,93 +157,40 @@ impl Body for FileBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         let body = self.get_mut();
-        if body.remaining == 0 {
+        if body.offset >= body.end {
             return Poll::Ready(None);
         }
-        let read = match &mut body.reading {
-            Some(reading) => {
-                let read = ready!(Pin::new(reading).poll(context));
-                body.reading = None;
-                read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            }
-            None => {
-                let chunk = body.medium.chunk();
-                let length = usize::try_from(body.remaining).map_or(chunk, |left| left.min(chunk));
-                let (file, offset) = (Arc::clone(&body.file), body.offset);
-                match body.medium.buffers.read_cached(&file, offset, length) {
-                    Some(bytes) => Ok(bytes),
-                    None => {
-                        let buffers = body.medium.buffers.clone();
-                        let read = move || buffers.read(&file, offset, length);
-                        let mut reading = tokio::task::spawn_blocking(read);
-                        match Pin::new(&mut reading).poll(context) {
-                            Poll::Ready(read) => {
-                                read.unwrap_or_else(|error| Err(std::io::Error::other(error)))
-                            }
-                            Poll::Pending => {
-                                body.reading = Some(reading);
-                                return Poll::Pending;
-                            }
-                        }
-                    }
-                }
-            }
+        let bytes = match body.integrity.is_bad(&body.digest) {
+            false => ready!(body.poll_bytes(context)),
+            true => Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "the blob turned out to be damaged",
+            )),
         };
-        match read {
+        match bytes {
             Ok(bytes) => {
                 body.offset += bytes.len() as u64;
-                body.remaining = body.remaining.saturating_sub(bytes.len() as u64);
+                if body.offset >= body.end {
+                    body.seat = None;
+                }
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Err(error) => {
-                body.medium.failed(&body.digest, &error);
-                body.remaining = 0;
+                body.end = body.offset;
+                body.seat = None;
                 Poll::Ready(Some(Err(error)))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.remaining == 0
+        self.offset >= self.end
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining)
+        SizeHint::with_exact(self.end.saturating_sub(self.offset))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use http_body_util::BodyExt as _;
-
-    use super::*;
-
-    fn body(contents: &[u8], offset: u64, length: u64) -> (FileBody, Arc<Medium>) {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(contents).unwrap();
-        let medium = Arc::new(Medium::default());
-        let digest = Digest::sha256_of(contents);
-        let body = FileBody::new(file, digest, offset, length, Arc::clone(&medium));
-        (body, medium)
-    }
-
-    #[tokio::test]
-    async fn a_part_of_a_file_comes_whole_and_in_order() {
-        let contents: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
-        let (body, medium) = body(&contents, 1_234_567, 1_500_001);
-        assert_eq!(body.size_hint().exact(), Some(1_500_001));
-        let got = body.collect().await.unwrap().to_bytes();
-        assert!(got[..] == contents[1_234_567..2_734_568]);
-        assert_eq!(medium.streams.load(Ordering::Relaxed), 0);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_ends_early_is_an_error_and_counted() {
-        let (body, medium) = body(&[7; 1000], 0, 1001);
-        let error = body.collect().await.unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
-        assert_eq!(medium.errors(), 1);
-    }
-}
+mod tests;

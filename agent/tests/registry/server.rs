@@ -49,6 +49,13 @@ impl Server {
         i32::try_from(self.child.id()).unwrap()
     }
 
+    /// KiB of memory that it holds that is not the medium's.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Waits for its end; also what else it said.
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + END;
@@ -71,7 +78,7 @@ impl Drop for Server {
     }
 }
 
-/// `agent serve DIR` on a free port.
+/// `agent serve HAUL` on a free port.
 pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent"));
     command

@@ -14,7 +14,7 @@ use super::error::{HaulError, Place};
 use super::members::{Contents, Member};
 use super::read_ahead::ReadAhead;
 use super::store::Store;
-use super::tar_reader::{EntryKind, TarError, TarReader};
+use super::{EntryKind, TarError, TarReader};
 use crate::progress::Progress;
 
 /// Entries of one archive; a haul has few more than it has blobs.

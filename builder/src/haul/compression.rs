@@ -38,7 +38,7 @@ impl Packing {
             [b'P', b'K', 3, 4, ..] => Packing::Nothing("a zip archive"),
             [0x7f, b'E', b'L', b'F', ..] => Packing::Nothing("a program"),
             [b'{', ..] => Packing::Nothing("JSON"),
-            _ if super::tar_reader::is_header(start) => Packing::Tar,
+            _ if image_layout::archive::is_header(start) => Packing::Tar,
             [0, ..] if start.iter().all(|byte| *byte == 0) => Packing::Nothing("nothing but zeros"),
             _ => Packing::Nothing("no tar archive, nor one packed by zstd or gzip"),
         }

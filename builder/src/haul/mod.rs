@@ -20,11 +20,10 @@ mod members;
 mod merge;
 mod read_ahead;
 mod store;
-mod tar_reader;
 
 pub use era::Era;
 pub use error::HaulError;
 pub use extract::extract;
+pub(crate) use image_layout::archive::{EntryKind, TarEntry, TarError, TarReader};
 pub use input::files;
 pub use load::{Loaded, inspect, load};
-pub(crate) use tar_reader::{EntryKind, TarEntry, TarError, TarReader};

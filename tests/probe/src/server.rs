@@ -17,6 +17,8 @@ use crate::token::Token;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
+/// Kills what is in the control group of the node's registry.
+const REGISTRY_KILL: &str = "/sys/fs/cgroup/haulboot/registry/cgroup.kill";
 
 /// Everything a connection needs.
 #[derive(Debug)]
@@ -206,6 +208,12 @@ impl Server {
                 }),
             )),
             ("GET", "/readyz" | "/livez" | "/healthz") => Ok(Response::new(200, TEXT, "ok")),
+            // no path of k3s: for tests of what goes on without the node's registry
+            ("GET", "/kill/registry") if admin => {
+                std::fs::write(REGISTRY_KILL, "1").context("killing the registry")?;
+                report::event(&json!({"event": "killed", "what": "registry"}));
+                Ok(Response::new(200, TEXT, "killed\n"))
+            }
             ("GET", "/api/v1/nodes") if admin => Ok(json_answer(200, &db.list())),
             ("POST", "/api/v1/nodes") => {
                 let body: Value = serde_json::from_slice(&request.body)?;

@@ -16,7 +16,7 @@ mod hardware;
 mod step;
 
 pub use hardware::{Card, Hardware, StateDisk, Stick};
-pub use step::{Answers, Asked, ClusterIs, Expected, Kubectl, Step};
+pub use step::{Answers, Asked, ClusterIs, Expected, KilledWhile, Kubectl, Step};
 
 /// One boot test.
 #[derive(Clone, Debug, Deserialize)]

@@ -73,6 +73,9 @@ pub enum Step {
     Cluster(ClusterIs),
     /// kubectl with the image's kubeconfig, through the forwarded port of this node.
     Kubectl(Kubectl),
+    /// The stand-in for k3s kills the registry during a download, which is then completed by a
+    /// range; the end is said on the status port, and k3s doesn't end.
+    RegistryKilled(KilledWhile),
 }
 
 /// An answer of the node's HTTP server.
@@ -152,6 +155,16 @@ pub struct Kubectl {
     /// Text in what it prints.
     #[serde(default)]
     pub contains: String,
+}
+
+/// A registry that is killed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KilledWhile {
+    /// The file that is downloaded.
+    pub downloading: String,
+    /// Seconds by the node's clock within which it must serve again.
+    pub back_within: f64,
 }
 
 fn ok() -> u16 {

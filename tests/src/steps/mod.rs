@@ -21,6 +21,7 @@ use crate::switch::Switch;
 
 mod checks;
 mod cluster;
+mod killed;
 mod machine;
 
 /// Runs a row to its end.
@@ -286,6 +287,7 @@ impl Node<'_> {
             Step::NoConditionFails { at_least } => self.vm.probe().no_condition_fails(*at_least),
             Step::Cluster(wanted) => self.cluster(wanted),
             Step::Kubectl(call) => self.kubectl(call),
+            Step::RegistryKilled(wanted) => self.killed_while(wanted),
             Step::Start(_) | Step::On(_) | Step::DiskUnchanged(_) => {
                 bail!("this step is the row's, not a machine's")
             }

@@ -48,9 +48,12 @@ impl Boot {
                 let Some(wait) = wait else {
                     return;
                 };
+                let when = match wait.as_secs() {
+                    0 => "at once".to_owned(),
+                    seconds => format!("in {seconds} s"),
+                };
                 machine.reporter.notice(&format!(
-                    "the process {name} ended ({how}); it is started again in {} s",
-                    wait.as_secs()
+                    "the process {name} ended ({how}); it is started again {when}"
                 ));
                 if deaths >= DEATHS {
                     self.keeps_dying(machine, name, &how);

@@ -102,7 +102,7 @@ impl Child {
                 Tail::new(lines, bytes, characters),
             ),
             words: Words::default(),
-            backoff: Backoff::default(),
+            backoff: Backoff::from(spec.first_wait),
             deaths: 0,
             allowance: Allowance::default(),
         }

@@ -1,5 +1,7 @@
 //! Which children there are, and what each of them is believed about.
 
+use std::time::Duration;
+
 use image_layout::status::Stage;
 
 use crate::report::Report;
@@ -11,6 +13,8 @@ pub(in crate::init) struct Spec {
     pub(in crate::init) name: &'static str,
     /// `oom_score_adj`: the lower, the later the kernel kills it when memory is short.
     pub(super) oom: i32,
+    /// How long to wait before it is started again for the first time; later waits are longer.
+    pub(super) first_wait: Duration,
     /// The stages it may end. The registry talks to networks: what it says is not believed
     /// beyond its own stage.
     pub(in crate::init) stages: &'static [Stage],
@@ -20,6 +24,7 @@ pub(in crate::init) struct Spec {
 pub(in crate::init) const NODE: Spec = Spec {
     name: "node",
     oom: -900,
+    first_wait: Duration::from_secs(1),
     stages: &[
         Stage::Identity,
         Stage::Network,
@@ -32,6 +37,8 @@ pub(in crate::init) const NODE: Spec = Spec {
 pub(in crate::init) const REGISTRY: Spec = Spec {
     name: "registry",
     oom: -500,
+    // clients wait for it, and a try costs next to nothing
+    first_wait: Duration::from_millis(100),
     stages: &[Stage::Registry],
 };
 

@@ -98,13 +98,11 @@ impl Access {
     }
 
     /// The certificate of the authority, PEM, that clients check this registry by.
-    #[allow(dead_code, reason = "the page and the files for mirrors show it")]
     pub(super) fn ca_pem(&self) -> Option<String> {
         self.policy().ca_pem.clone()
     }
 
     /// Whether clients need a name and a password.
-    #[allow(dead_code, reason = "the page and the files for mirrors show it")]
     pub(super) fn needs_user(&self) -> bool {
         self.policy().users.is_some()
     }

@@ -75,23 +75,43 @@ impl AccessError {
     }
 }
 
+/// The directory that a file is in.
+fn directory(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
 impl Source {
-    /// Where changes are looked for.
-    fn directories(&self) -> BTreeSet<PathBuf> {
-        let files: Vec<&PathBuf> = match self {
+    fn files(&self) -> Vec<&PathBuf> {
+        match self {
             Source::Node(file) => vec![file],
             Source::Files(files) => {
                 let pair = files.tls.iter().flat_map(|(one, other)| [one, other]);
                 pair.chain(&files.ca).chain(&files.users).collect()
             }
-        };
-        files
+        }
+    }
+
+    /// Where changes are looked for.
+    fn directories(&self) -> BTreeSet<PathBuf> {
+        self.files()
             .into_iter()
-            .map(|file| match file.parent() {
-                Some(parent) if parent != Path::new("") => parent.to_owned(),
-                _ => PathBuf::from("."),
-            })
+            .map(|file| directory(file))
             .collect()
+    }
+
+    /// What must be there to be read again: these directories, and those that links lead to, as
+    /// programs that renew certificates lay them.
+    pub(in crate::registry) fn reach(&self) -> Vec<PathBuf> {
+        let mut reach = self.directories();
+        let behind_links = self
+            .files()
+            .into_iter()
+            .filter_map(|file| file.canonicalize().ok());
+        reach.extend(behind_links.map(|file| directory(&file)));
+        reach.into_iter().collect()
     }
 
     fn read(&self) -> Result<Policy, AccessError> {

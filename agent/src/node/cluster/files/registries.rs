@@ -1,20 +1,16 @@
 //! `/etc/rancher/k3s/registries.yaml`: every image comes from the node's own registry.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
 use super::FilesError;
 use super::write::{below, directory, put};
+use crate::mirrors::rancher;
 use crate::registry::NODE_PORT;
 
 /// Where k3s looks for it (k3s: pkg/cli/cmds/agent.go, `private-registry`).
 const PATH: &str = "etc/rancher/k3s/registries.yaml";
-/// Images without a host are Docker's, and so are k3s's own.
-const DOCKER: &str = "docker.io";
-/// Every registry that is not named.
-const ANY: &str = "*";
 
 /// Writes the file. `hosts` are the registries of the haul's images, `user` the name and password
 /// that the node's own registry asks for, if it does.
@@ -31,25 +27,13 @@ pub(super) fn write(
     put(&path, text.as_bytes()).map(drop)
 }
 
-/// Each registry is named though `*` stands for all: some releases of k3s had faults with `*`
-/// alone. `configs:` has no entry but the node's own registry's: one for a mirrored host would bring
+/// `configs:` has no entry but the node's own registry's: one for a mirrored host would bring
 /// its own address back as a fallback (k3s: pkg/agent/containerd, getHostConfigs). That registry
 /// answers its own machine over HTTP, whatever it asks of others, so that no authority is needed.
 fn document(hosts: &[String], user: Option<&(&str, String)>) -> Value {
-    let endpoint = Value::from(format!("http://127.0.0.1:{NODE_PORT}"));
-    let hosts: BTreeSet<&str> = hosts
-        .iter()
-        .map(String::as_str)
-        .chain([DOCKER, ANY])
-        .collect();
-    let mirrors: Mapping = hosts
-        .into_iter()
-        .map(|host| {
-            let mirror = Mapping::from_iter([("endpoint".into(), vec![endpoint.clone()].into())]);
-            (host.into(), mirror.into())
-        })
-        .collect();
-    let mut document = Mapping::from_iter([("mirrors".into(), mirrors.into())]);
+    let endpoint = format!("http://127.0.0.1:{NODE_PORT}");
+    let mirrors = rancher::mirrors(&endpoint, hosts.iter().map(String::as_str));
+    let mut document = Mapping::from_iter([("mirrors".into(), mirrors)]);
     if let Some((name, password)) = user {
         let of = |key: &str, value: Value| Value::from(Mapping::from_iter([(key.into(), value)]));
         let auth = Mapping::from_iter([

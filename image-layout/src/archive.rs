@@ -5,7 +5,8 @@
 //! walk from header to header is here. ustar, GNU and pax (POSIX.1-2017, pax, "ustar Interchange
 //! Format", "pax Extended Header").
 
-use std::io::{self, Read};
+use std::fmt;
+use std::io::{self, Read, Seek};
 
 use tar::{EntryType, Header};
 
@@ -18,9 +19,12 @@ const PADDING_BYTES: u64 = 64 << 20;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EntryKind {
+pub enum EntryKind {
+    /// A file with data.
     File,
+    /// A directory.
     Directory,
+    /// Symbolic link.
     Symlink,
     /// Hard link.
     Link,
@@ -32,28 +36,40 @@ pub(crate) enum EntryKind {
 
 /// One entry; its data is read from the [`TarReader`].
 #[derive(Debug)]
-pub(crate) struct TarEntry {
+pub struct TarEntry {
     /// Its name; what is no UTF-8 is replaced.
-    pub(crate) name: String,
-    pub(crate) kind: EntryKind,
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
     /// Bytes of data.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Modification time, seconds since 1970.
-    pub(crate) mtime: u64,
+    pub mtime: u64,
     /// Permissions.
-    pub(crate) mode: u32,
+    pub mode: u32,
     /// Where a link leads.
-    pub(crate) link: Vec<u8>,
+    pub link: Vec<u8>,
 }
 
 /// Why reading on is not possible.
 #[derive(Debug)]
-pub(crate) enum TarError {
+pub enum TarError {
     /// The source failed or ended early.
     Io(io::Error),
     /// The archive is malformed: what, and at which byte.
     Structure(&'static str, u64),
 }
+
+impl fmt::Display for TarError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TarError::Io(error) => error.fmt(f),
+            TarError::Structure(what, at) => write!(f, "{what} at byte {at}"),
+        }
+    }
+}
+
+impl std::error::Error for TarError {}
 
 impl From<io::Error> for TarError {
     fn from(error: io::Error) -> TarError {
@@ -62,7 +78,7 @@ impl From<io::Error> for TarError {
 }
 
 /// Whether `block` is a tar header: its checksum is right.
-pub(super) fn is_header(block: &[u8]) -> bool {
+pub fn is_header(block: &[u8]) -> bool {
     let Some(block) = block.first_chunk::<BLOCK>() else {
         return false;
     };
@@ -103,8 +119,11 @@ struct Extension {
 }
 
 /// Reads a tar archive.
-pub(crate) struct TarReader<R> {
+#[derive(Debug)]
+pub struct TarReader<R> {
     source: R,
+    /// Passes over bytes of the source and says how many those were; fewer only at its end.
+    skip: fn(&mut R, u64) -> io::Result<u64>,
     offset: u64,
     /// Data of the current entry that was not read yet, and its padding.
     left: u64,
@@ -114,9 +133,31 @@ pub(crate) struct TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(crate) fn new(source: R) -> Self {
+    /// Reads from the start of `source`, and every byte of it.
+    pub fn new(source: R) -> Self {
+        TarReader::with(source, |source, count| {
+            io::copy(&mut source.take(count), &mut io::sink())
+        })
+    }
+
+    /// Reads headers and what is asked for; of everything else it only steps over. Where an entry
+    /// ends behind the end of `source` is the caller's to see: [`TarReader::offset`] and
+    /// [`TarEntry::size`] say it.
+    pub fn seeking(source: R) -> Self
+    where
+        R: Seek,
+    {
+        TarReader::with(source, |source, count| {
+            let step = i64::try_from(count).map_err(io::Error::other)?;
+            source.seek_relative(step)?;
+            Ok(count)
+        })
+    }
+
+    fn with(source: R, skip: fn(&mut R, u64) -> io::Result<u64>) -> Self {
         TarReader {
             source,
+            skip,
             offset: 0,
             left: 0,
             padding: 0,
@@ -124,13 +165,21 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// Offset in the source of the next byte: after [`TarReader::next`], of the entry's data.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Whether the archive's own end was read: what fails after it belongs to no entry.
-    pub(crate) fn ended(&self) -> bool {
+    pub fn ended(&self) -> bool {
         self.ended
     }
 
     /// The next entry; `None` at the end. What was not read of the one before is passed over.
-    pub(crate) fn next(&mut self) -> Result<Option<TarEntry>, TarError> {
+    ///
+    /// Not an iterator's: the entry's data is read from the reader itself.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<TarEntry>, TarError> {
         let mut extension = Extension::default();
         loop {
             self.pass(self.left.saturating_add(self.padding))?;
@@ -247,7 +296,7 @@ impl<R: Read> TarReader<R> {
 
     /// Reads `count` bytes and forgets them.
     fn pass(&mut self, count: u64) -> Result<(), TarError> {
-        let passed = io::copy(&mut self.source.by_ref().take(count), &mut io::sink())?;
+        let passed = (self.skip)(&mut self.source, count)?;
         self.offset = self.offset.saturating_add(passed);
         if passed < count {
             return Err(TarError::Io(io::ErrorKind::UnexpectedEof.into()));
