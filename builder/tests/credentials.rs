@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use image_layout::paths::secrets;
 use serde_json::Value;
-use workshop::{Said, Workshop, elf};
+use workshop::{Said, Workshop, elf, fixture};
 
 const HEAD: &str = "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\n";
 const NODES: &str = "nodes:\n\
@@ -731,14 +731,9 @@ fn secrets_of(workshop: &Workshop, image: &str) -> Vec<String> {
 fn https_brings_an_authority_for_registries_onto_every_drive_and_nothing_else_onto_one_without_k3s()
 {
     let workshop = with_registry(&format!("  tls: true\n  users: ['{ALICE}']\n"));
-    let plain = [
-        "--config",
-        "cluster.yaml",
-        "--arch",
-        "x86_64",
-        "-o",
-        "a.img",
-    ];
+    let haul_file = fixture("hauler-2.0.3-small.tar.zst");
+    let plain = ["--haul", &haul_file, "--config", "cluster.yaml"];
+    let plain = [&plain[..], &["--arch", "x86_64", "-o", "a.img"]].concat();
     let summary = workshop.done(&plain);
     for said in [
         "a.img.credentials (made)",
@@ -820,14 +815,9 @@ fn https_brings_an_authority_for_registries_onto_every_drive_and_nothing_else_on
 #[test]
 fn users_alone_need_no_authority_and_an_open_registry_no_secret() {
     let workshop = with_registry(&format!("  users: ['{ALICE}']\n"));
-    let plain = [
-        "--config",
-        "cluster.yaml",
-        "--arch",
-        "x86_64",
-        "-o",
-        "a.img",
-    ];
+    let haul_file = fixture("hauler-2.0.3-small.tar.zst");
+    let plain = ["--haul", &haul_file, "--config", "cluster.yaml"];
+    let plain = [&plain[..], &["--arch", "x86_64", "-o", "a.img"]].concat();
     let summary = workshop.done(&plain);
     assert!(!summary.contains("HTTPS"), "{summary}");
     assert_eq!(secrets_of(&workshop, "a.img"), ["cluster-secret"]);
@@ -854,7 +844,7 @@ fn a_user_that_no_node_could_check_is_refused_with_line_and_column() {
     ] {
         let workshop = with_registry(&format!("  users:\n    - '{line}'\n"));
         let said = workshop.run(&arguments(&["-o", "a.img"]));
-        refused(&said, 1, &["line 6, column 8: registry.users[0]: ", reason]);
+        refused(&said, 1, &["cluster.yaml:6:8: registry.users[0]: ", reason]);
         assert!(!said.stderr.contains("$2y$05"), "{}", said.stderr);
         assert!(!workshop.path("a.img.credentials").exists());
     }

@@ -353,11 +353,93 @@ fn another_machine_is_told_to_use_https_and_gets_no_answer_without() {
     assert_eq!(codes, ["403", "403", "200"], "{said}");
 }
 
+/// The node's registry process, in its sandbox and a network of its own: nobody is answered before
+/// the node process has said what is asked of clients, and what it says later counts at once.
+///
+/// Needs root, and util-linux, iproute2 and curl.
+#[test]
+fn in_its_sandbox_the_registry_follows_what_the_node_process_hands_over() {
+    let authority = Authority::new();
+    let haul = tempfile::tempdir().unwrap();
+    layout::write(haul.path());
+    let read = |name: &str| fs::read_to_string(authority.path(name)).unwrap();
+    let open = serde_json::json!({
+        "https_only": false, "tls": null, "users": null, "closed": null,
+    });
+    let tls = serde_json::json!({
+        "certificate": read("crt"), "key": read("key"), "authority": read("ca.crt"),
+    });
+    let node = Digest::sha256_of(b"n0de").hex();
+    let users = serde_json::json!({"lines": [ALICE.trim()], "node": node});
+    let closed = serde_json::json!({
+        "https_only": true, "tls": tls, "users": users, "closed": null,
+    });
+    fs::write(authority.path("open"), open.to_string()).unwrap();
+    fs::write(authority.path("closed"), closed.to_string()).unwrap();
+    let script = r#"
+        mount -t tmpfs tmpfs /run
+        mkdir -p /run/haulboot/haul/haul /run/haulboot/logs
+        mount --bind "$HAUL" /run/haulboot/haul/haul
+        echo '{}' > /run/haulboot/status.json
+        ip link set lo up
+        ip address add 192.0.2.1/32 dev lo
+        "$AGENT" registry 2> log &
+        agent=$!
+        trap 'kill $agent' EXIT
+        code() { curl -s --cacert ca.crt -o answer -w '%{http_code}' "$@" || true; }
+        # until it answers like this
+        until_is() {
+            wanted=$1; shift
+            for i in $(seq 400); do
+                [ "$(code "$@")" = "$wanted" ] && { echo "$wanted $*"; return; }
+                sleep 0.05
+            done
+            echo "not $wanted: $*: $(code "$@")"; cat log; exit 1
+        }
+        put() {
+            install -g 65532 -m 640 "$1" /run/haulboot/access/access.json.new
+            mv /run/haulboot/access/access.json.new /run/haulboot/access/access.json
+        }
+        here=http://127.0.0.1:5000/v2/ there=http://192.0.2.1:5000/v2/
+        until_is 503 $here
+        until_is 503 $there
+        [ "$(stat -c '%a %u %g' /run/haulboot/access)" = '750 0 65532' ]
+        put open
+        until_is 200 $there
+        until_is 200 $here
+        put closed
+        until_is 403 $there
+        until_is 401 $here
+        until_is 200 -u haulboot-node:n0de $here
+        until_is 401 https://192.0.2.1:5000/v2/
+        until_is 200 -u alice:geheim https://192.0.2.1:5000/v2/
+        # what can't be read changes nothing
+        echo '{' > broken
+        put broken
+        sleep 0.3
+        until_is 403 $there
+        put open
+        until_is 200 $there
+        grep -q '^Uid:.65532.65532.65532.65532$' /proc/$agent/status
+        echo done
+    "#;
+    let output = Command::new("unshare")
+        .args(["--mount", "--net", "--propagation", "private", "sh", "-ec"])
+        .arg(script)
+        .current_dir(authority.place.path())
+        .env("AGENT", env!("CARGO_BIN_EXE_agent"))
+        .env("HAUL", haul.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(said.ends_with("done\n"), "{said}{errors} (root is needed)");
+}
+
 #[test]
 fn every_path_asks_for_a_user_and_in_the_words_of_its_protocol() {
     let (served, _place) = serve_users();
-    let digest = served.written.large.clone();
-    let blob = format!("/v2/a.test/big/image/blobs/{digest}");
+    let blob = format!("/v2/a.test/big/image/blobs/{}", served.written.large);
     for target in [
         "/",
         "/status",

@@ -134,7 +134,6 @@ fn users_without_a_cluster_have_no_user_of_the_nodes() {
 
 #[test]
 fn a_cluster_yaml_that_can_not_be_read_opens_nothing_that_was_closed() {
-    let node = node().with_authority().with_secret();
     for (access, tls, users) in [
         (",\"access\":{\"tls\":true}", true, false),
         (",\"access\":{\"users\":true}", false, true),
@@ -142,13 +141,7 @@ fn a_cluster_yaml_that_can_not_be_read_opens_nothing_that_was_closed() {
         // no image that can be read
         (",", true, true),
     ] {
-        fs::create_dir_all(&node.place.haul).unwrap();
-        let node = Node {
-            place: node.place.clone(),
-            secrets: node.secrets.clone(),
-            _root: tempfile::tempdir().unwrap(),
-        }
-        .built_with(access);
+        let node = node().with_authority().with_secret().built_with(access);
         let (material, notices) = node.material(None);
         assert_eq!(material.https_only, tls, "{access}");
         assert_eq!(material.users.is_some(), users, "{access}");

@@ -146,6 +146,7 @@ mod tests {
         );
         assert!(text.contains("targetNamespace: \"default\"\n"), "{text}");
     }
+
     #[test]
     fn where_the_registry_asks_for_a_user_helm_has_one() {
         let charts: Vec<Chart> = ["hauler/hello-world", "oci://other.example/chart"]

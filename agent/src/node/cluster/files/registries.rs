@@ -63,6 +63,7 @@ mod tests {
             )
         );
     }
+
     #[test]
     fn k3s_has_the_nodes_password_where_the_registry_asks_for_one() {
         let user = ("haulboot-node", "a9".to_owned());
