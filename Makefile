@@ -76,7 +76,8 @@ lint: setup-lint ## formatting, clippy, shell scripts, licences and advisories
 dist: setup-dist agents $(BUILDER) $(foreach a,$(BOTH),$(call pack,$(a))) ## archives that work on a machine without Rust
 	@scripts/dist.sh
 
-setup: setup-all setup-demo setup-test setup-bench setup-lint setup-dist ## install what any of these needs; the others do it themselves
+# Not what the benchmark needs: those packages start services.
+setup: setup-all setup-demo setup-test setup-lint setup-dist ## install what any of these needs; the others do it themselves
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F"|" '{ printf "%-18s%s\n", $$1, $$2 }'

@@ -60,7 +60,7 @@ pub(super) fn repositories(registry: &Registry, query: &Query) -> Result<Respons
         None => None,
     };
     let names = registry.index.repositories(host);
-    let (repositories, next) = page(names.iter().map(String::as_str), query)?;
+    let (repositories, next) = page(names.into_iter(), query)?;
     let repositories = Repositories {
         repositories: &repositories,
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use image_layout::Digest;
@@ -14,6 +15,8 @@ use image_layout::oci::{annotation, media_type};
 use image_layout::{hauler, paths};
 use rustix::fs::Advice;
 use serde_json::{Value, json};
+
+use crate::clients::run;
 
 /// Registries that images are said to come from.
 const HOSTS: [&str; 4] = ["docker.io", "ghcr.io", "quay.io", "registry.example"];
@@ -124,15 +127,16 @@ impl Contents {
         self.directory.join(digest.blob_path())
     }
 
-    /// Asks the kernel to forget what it has of the blobs in memory; of pages that were written it
-    /// keeps those that are not on the disk yet, so they are written first.
+    /// Packs the layout into an uncompressed tar archive, as `hauler store save` makes one: without
+    /// catalog.
     ///
     /// # Errors
-    /// When a blob can't be opened.
-    pub fn make_cold(&self) -> Result<()> {
-        for digest in self.blobs.keys() {
-            make_cold(&self.path(digest))?;
-        }
+    /// When it can't be written.
+    pub fn archive(&self, archive: &Path) -> Result<()> {
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(&self.directory).arg("-cf").arg(archive);
+        tar.args(["blobs", hauler::INDEX, "oci-layout"]);
+        run(&mut tar, "the package tar")?;
         Ok(())
     }
 
@@ -262,11 +266,12 @@ impl Contents {
     }
 }
 
-/// [`Contents::make_cold`] for one file.
+/// Asks the kernel to forget what it has of a file in memory. It keeps pages that are not on the
+/// disk yet, so they are written first.
 ///
 /// # Errors
 /// When it can't be opened, or its pages can't be written.
-fn make_cold(path: &Path) -> Result<()> {
+pub(super) fn make_cold(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
     file.sync_data()?;
     rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;

@@ -1,5 +1,5 @@
 //! A haul of 1 GiB, from a cold archive to the end of the first pull of everything: served where
-//! it lies, beside a copy into docker-registry and a pull from there.
+//! it lies, beside unpacking it, copying it into docker-registry and pulling from there.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::contents::make_cold;
 use super::peers::{DISTRIBUTION, HAULBOOT, Peer};
 use super::usage::written_bytes;
 use super::{Bound, Contents, Figure, Settings, Shape};
@@ -27,11 +28,13 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
     let mut time = Figure::new(PART, format!("cold to first full pull, {of}"), "seconds");
     let mut copy = Figure::new(PART, "of that, before the first pull can begin", "seconds");
     let mut written = Figure::new(PART, "written by the server", "MiB");
+    let archive = directory.join("haul.tar");
+    contents.archive(&archive)?;
     for round in 1..=settings.rounds {
         eprintln!("haul, round {round}: {HAULBOOT}");
-        contents.make_cold()?;
+        make_cold(&archive)?;
         let started = Instant::now();
-        let ours = Peer::haulboot(&contents.directory)?;
+        let ours = Peer::haulboot(&archive)?;
         copy.add(HAULBOOT, started.elapsed().as_secs_f64());
         pull_all(&contents, &ours)?;
         time.add(HAULBOOT, started.elapsed().as_secs_f64());
@@ -39,12 +42,22 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
         drop(ours);
 
         eprintln!("haul, round {round}: {DISTRIBUTION}");
-        contents.make_cold()?;
-        let store = tempfile::tempdir_in(directory)?;
+        make_cold(&archive)?;
+        let [unpacked, store] = [
+            tempfile::tempdir_in(directory)?,
+            tempfile::tempdir_in(directory)?,
+        ];
         let started = Instant::now();
+        let mut unpack = Command::new("tar");
+        unpack
+            .arg("-C")
+            .arg(unpacked.path())
+            .arg("-xf")
+            .arg(&archive);
+        run_within(&mut unpack, "the package tar", SKOPEO_BOUND)?;
         let theirs = Peer::distribution(store.path())?;
         for image in &contents.images {
-            let layout = contents.directory.display();
+            let layout = unpacked.path().display();
             let name = image.name();
             skopeo(&[
                 "--dest-tls-verify=false",

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::http::Client;
 use super::{Bound, Contents, Figure, Settings, Shape};
-use crate::clients::{run, run_within};
+use crate::clients::run_within;
 use crate::images::builder_program;
 use crate::qemu::{Cable, Vm};
 use crate::results;
@@ -37,7 +37,7 @@ const BUILD_BOUND: Duration = Duration::from_secs(300);
 const BUFFER: usize = 256 << 10;
 const STICK: &str = "stick";
 
-pub(super) fn run_part(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> {
+pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> {
     let shape = Shape {
         images: 8,
         layers: 4,
@@ -52,7 +52,7 @@ pub(super) fn run_part(settings: &Settings, directory: &Path) -> Result<Vec<Figu
         .wait_stage(Stage::Run, Outcome::Done, BOOT_BOUND)?;
     let registry = vm.registry()?;
     let limits = json!({
-        "id": format!("{STICK}-device"), "bps": 0, "bps_rd": BYTES_PER_SECOND, "bps_wr": 0,
+        "device": STICK, "bps": 0, "bps_rd": BYTES_PER_SECOND, "bps_wr": 0,
         "iops": 0, "iops_rd": 0, "iops_wr": 0,
     });
     vm.qmp().execute("block_set_io_throttle", limits)?;
@@ -88,11 +88,7 @@ pub(super) fn run_part(settings: &Settings, directory: &Path) -> Result<Vec<Figu
 /// An image with the contents as its haul.
 fn stick(contents: &Contents, directory: &Path) -> Result<std::path::PathBuf> {
     let haul = directory.join("haul.tar");
-    let mut tar = Command::new("tar");
-    tar.arg("-C").arg(&contents.directory).arg("-cf").arg(&haul);
-    // no catalog: a haul is what Hauler writes
-    tar.args(["blobs", "index.json", "oci-layout"]);
-    run(&mut tar, "the package tar")?;
+    contents.archive(&haul)?;
     let image = directory.join("stick.img");
     let mut build = Command::new(builder_program()?);
     build

@@ -73,6 +73,6 @@ pub fn run(part: Part, settings: &Settings) -> Result<Vec<Figure>> {
         Part::Blobs => blobs::run(settings, directory.path()),
         Part::Start => start::run(settings, directory.path()),
         Part::Haul => haul::run(settings, directory.path()),
-        Part::Medium => medium::run_part(settings, directory.path()),
+        Part::Medium => medium::run(settings, directory.path()),
     }
 }

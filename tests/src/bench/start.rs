@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::http::Client;
 use super::peers::{HAULBOOT, Peer};
-use super::usage::{peak_resident, resident};
+use super::usage::{cpu_milliseconds, peak_resident, resident};
 use super::{Bound, Contents, Figure, Settings, Shape};
 
 const PART: &str = "start";
@@ -35,6 +35,7 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
         format!("start to first answer, warm, {of}"),
         "milliseconds",
     );
+    let mut cost = Figure::new(PART, "of that, CPU of the server", "milliseconds");
     let mut idle = Figure::new(PART, "resident memory then, idle", "MiB");
     for round in 1..=settings.rounds {
         eprintln!("start, round {round}");
@@ -42,6 +43,7 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
         let ours = Peer::haulboot(&many.directory)?;
         Client::connect(ours.address, BUFFER)?.whole(&manifest)?;
         start.add(HAULBOOT, before.elapsed().as_secs_f64() * 1e3);
+        cost.add(HAULBOOT, cpu_milliseconds(ours.process())?);
         idle.add(HAULBOOT, resident(ours.process())?);
     }
     let mut busy = Figure::new(
@@ -71,6 +73,7 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
     }
     Ok(vec![
         start.require(HAULBOOT, Bound::AtMost(100.0)),
+        cost,
         idle.require(HAULBOOT, Bound::AtMost(24.0)),
         busy.require(HAULBOOT, Bound::AtMost(64.0)),
     ])

@@ -5,7 +5,7 @@
 //! - Tags find their repositories; a chart gets the tag that Helm makes of its version, too.
 //! - Referrers are collected from subjects and from fallback tags.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
@@ -47,6 +47,8 @@ impl Index {
             let path = repository.path.clone();
             index.by_path.entry(path).or_default().push(at);
         }
+        let full_names: BTreeSet<_> = index.repositories.iter().map(|r| r.full_name()).collect();
+        index.full_names = full_names.into_iter().collect();
         let here = |artifact: &Artifact| index.manifests.contains_key(&artifact.digest);
         index.artifacts = catalog.artifacts.into_iter().filter(here).collect();
         index.files = Files::of(&index.artifacts, |digest| index.blobs.get(digest).copied());

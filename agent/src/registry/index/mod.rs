@@ -3,7 +3,7 @@
 mod build;
 mod names;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub(super) use names::{NameError, Scope, TagError};
 #[derive(Debug, Default)]
 pub(super) struct Index {
     repositories: Vec<TaggedRepository>,
+    /// Full names of all, sorted, no two alike: what the catalog lists.
+    full_names: Vec<String>,
     /// Position in `repositories` by full name; charts and files have no host.
     by_name: HashMap<(Option<Host>, Repository), usize>,
     /// Positions by name without host, in the order of their hosts.
@@ -129,15 +131,17 @@ impl Index {
     }
 
     /// Names of all repositories, or of one host's without the host, sorted.
-    pub(super) fn repositories(&self, host: Option<&Host>) -> BTreeSet<String> {
-        let of_host = |repository: &&TaggedRepository| {
-            host.is_none_or(|host| repository.host.as_ref() == Some(host))
+    pub(super) fn repositories(&self, host: Option<&Host>) -> Vec<&str> {
+        let Some(host) = host else {
+            return self.full_names.iter().map(String::as_str).collect();
         };
-        let name = |repository: &TaggedRepository| match host {
-            Some(_) => repository.path.to_string(),
-            None => repository.full_name(),
-        };
-        self.repositories.iter().filter(of_host).map(name).collect()
+        let of_host = self
+            .repositories
+            .iter()
+            .filter(|repository| repository.host.as_ref() == Some(host));
+        let mut paths: Vec<_> = of_host.map(|r| r.path.as_str()).collect();
+        paths.sort_unstable();
+        paths
     }
 
     /// `37 images, 2 charts, 1 file`.
