@@ -1,31 +1,5 @@
-//! Haulboot's agent: everything that runs on a node, in one static file.
-//!
-//! The name it is called by and its process id decide what it is: PID 1, the kernel's `modprobe`,
-//! `poweroff`, or a command line program. See `docs/stages.md`.
+//! The program; all of it is in the library.
 
-mod cli;
-mod init;
-mod node;
-mod registry;
-mod report;
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    if std::process::id() == 1 {
-        init::main();
-    }
-    let called = std::env::args_os().next().unwrap_or_default();
-    let name = std::path::Path::new(&called)
-        .file_name()
-        .unwrap_or_default();
-    if let Some(code) = name.to_str().and_then(init::helper_main) {
-        return code;
-    }
-    match name.to_str() {
-        Some("modprobe") => init::modprobe_main(),
-        Some("poweroff" | "halt" | "shutdown") => init::power_main(init::Power::Off),
-        Some("reboot") => init::power_main(init::Power::Reboot),
-        _ => cli::main(),
-    }
+fn main() -> std::process::ExitCode {
+    agent::main()
 }

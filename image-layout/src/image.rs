@@ -26,10 +26,40 @@ pub struct ImageInfo {
     /// Whether the stick is for agents alone: it has no CA keys and no server token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub agents_only: bool,
+    /// Who may read the registry by the `cluster.yaml` that was built in, and how: what holds where
+    /// that on the stick can't be read any more.
+    #[serde(default, skip_serializing_if = "AccessInfo::is_open")]
+    pub access: AccessInfo,
     /// The hauls, as given to the builder.
     pub hauls: Vec<HaulInfo>,
     /// Blobs of all hauls: how many, and bytes.
     pub blobs: BlobTotals,
+}
+
+/// Bounds on who reads the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessInfo {
+    /// Over HTTPS alone.
+    #[serde(default)]
+    pub tls: bool,
+    /// Users alone.
+    #[serde(default)]
+    pub users: bool,
+}
+
+impl AccessInfo {
+    /// What a `cluster.yaml` asks for.
+    pub fn of(registry: &crate::cluster::Registry) -> AccessInfo {
+        AccessInfo {
+            tls: registry.tls,
+            users: !registry.users.is_empty(),
+        }
+    }
+
+    /// Whether everybody may read, over HTTP.
+    pub fn is_open(&self) -> bool {
+        !self.tls && !self.users
+    }
 }
 
 /// What an image carries for one architecture.

@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod digest;
 pub mod hauler;
+pub mod htpasswd;
 pub mod image;
 pub mod limits;
 pub mod oci;

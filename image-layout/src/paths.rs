@@ -117,6 +117,12 @@ pub mod secrets {
         "etcd/server-ca.crt",
         "etcd/server-ca.key",
     ];
+    /// Inside [`TLS`], the certificate that clients of the registries check these by, and its key.
+    /// Only where the image's `cluster.yaml` says `registry: {tls: true}`, and then on every stick:
+    /// each node issues its own certificate.
+    pub const REGISTRY_CA: &str = "registry-ca.crt";
+    /// The key of [`REGISTRY_CA`].
+    pub const REGISTRY_CA_KEY: &str = "registry-ca.key";
     /// The administrator's kubeconfig. Only in the directory of credentials, never on a stick.
     pub const KUBECONFIG: &str = "kubeconfig";
 }
@@ -161,6 +167,11 @@ pub mod node {
     pub const STATE: &str = "/run/haulboot/state";
     /// The copy of `cluster.yaml` that this boot uses.
     pub const CLUSTER_YAML: &str = "/run/haulboot/cluster.yaml";
+    /// Directory with what the registry needs for HTTPS and users, one file, [`ACCESS_FILE`]. The
+    /// registry's user and root alone may read it.
+    pub const ACCESS: &str = "/run/haulboot/access";
+    /// Inside [`ACCESS`]. The node process replaces it as a whole, PID 1's registry reads it.
+    pub const ACCESS_FILE: &str = "access.json";
     /// k3s says here that it is ready (sd_notify(3)); PID 1 listens.
     pub const NOTIFY: &str = "/run/haulboot/notify.sock";
     /// The k3s launcher, a link to the file on HAUL.

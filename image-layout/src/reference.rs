@@ -95,6 +95,11 @@ impl Host {
     pub fn docker_hub() -> Host {
         Host(DOCKER_HUB.to_owned())
     }
+
+    /// `localhost`.
+    pub fn localhost() -> Host {
+        Host("localhost".to_owned())
+    }
 }
 
 fn valid_host(text: &str) -> Option<String> {

@@ -12,6 +12,15 @@ pub fn node_password(cluster_secret: &str, node: &str) -> String {
     derive(cluster_secret, &format!("node-password {node}"))
 }
 
+/// The user by which nodes read their registries where `registry.users` is set.
+pub const REGISTRY_USER: &str = "haulboot-node";
+
+/// The password of [`REGISTRY_USER`], 64 hexadecimal digits: every node of a cluster knows it, and
+/// nobody has to hand it out.
+pub fn registry_password(cluster_secret: &str) -> String {
+    derive(cluster_secret, &format!("registry {REGISTRY_USER}"))
+}
+
 fn derive(secret: &str, purpose: &str) -> String {
     // a key of any length is taken; the error is for MACs with a fixed one
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.trim().as_bytes()) else {
@@ -32,5 +41,14 @@ mod tests {
         assert_eq!(first, node_password("secret\n", "node-1"));
         assert_ne!(first, node_password("secret", "node-2"));
         assert_ne!(first, node_password("other", "node-1"));
+    }
+
+    #[test]
+    fn the_registrys_password_is_the_clusters_and_no_nodes() {
+        let password = registry_password("secret");
+        assert_eq!(password.len(), 64);
+        assert_eq!(password, registry_password("secret\n"));
+        assert_ne!(password, registry_password("other"));
+        assert_ne!(password, node_password("secret", REGISTRY_USER));
     }
 }

@@ -264,6 +264,13 @@ pub struct NodeStatus {
     pub interfaces: Vec<Interface>,
     /// Whether other machines may read the logs, `registry: {logs: true}`.
     pub logs: bool,
+    /// How other machines reach the registry, `registry: {address: HOST:PORT}`; empty: by this
+    /// node's own addresses.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub registry_address: String,
+    /// Whether other machines reach the registry over HTTPS alone, `registry: {tls: true}`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub https: bool,
 }
 
 /// A network interface as a person needs to see it.

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use builder::qemu::wait_within;
 use image_layout::Digest;
 
 use crate::clients::run;
+use crate::enclave::{Enclave, Tree};
 use crate::qemu_process::Running;
 
 /// How long containerd may take until its socket answers.
@@ -26,12 +26,11 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts containerd and waits until it answers. `mirror` is asked for the images of every
-    /// registry, with `?ns=`, and nobody else is.
+    /// Starts containerd and waits until it answers.
     ///
     /// # Errors
     /// When it isn't installed or doesn't start; the message has the end of its log.
-    pub fn start(mirror: SocketAddr) -> Result<Containerd> {
+    pub fn start() -> Result<Containerd> {
         let directory = tempfile::tempdir()?;
         let at = |name: &str| directory.path().join(name);
         let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
@@ -48,17 +47,6 @@ impl Containerd {
                 uid.as_raw(),
                 gid.as_raw(),
                 at("ttrpc")
-            ),
-        )?;
-        let hosts = at("hosts/_default");
-        fs::create_dir_all(&hosts)?;
-        fs::write(
-            hosts.join("hosts.toml"),
-            // containerd 1.6 refuses a file without a host; the server is the same, so that
-            // nothing is asked of the registry that the image's name names.
-            format!(
-                "server = \"http://{mirror}\"\n[host.\"http://{mirror}\"]\n\
-                 capabilities = [\"pull\", \"resolve\"]\n"
             ),
         )?;
         let log = File::create(at("log"))?;
@@ -98,17 +86,20 @@ impl Containerd {
         Err(last.context(format!("containerd does not answer: {end:?}")))
     }
 
-    /// Fetches an image for all platforms, and checks the digest under which it is kept.
+    /// Fetches an image for all platforms by what [`Enclave::mirror`] laid down, and checks the
+    /// digest under which it is kept.
     ///
     /// `ctr content fetch` is `ctr images pull` without unpacking, which needs root.
     ///
     /// # Errors
     /// When containerd can't fetch it.
-    pub fn pull(&self, name: &str, digest: &Digest) -> Result<()> {
-        let mut fetch = self.ctr();
+    pub fn pull(&self, enclave: &Enclave, tree: &Tree, name: &str, digest: &Digest) -> Result<()> {
+        let mut fetch = enclave.command("ctr");
         fetch
+            .arg("--address")
+            .arg(self.socket())
             .args(["content", "fetch", "--all-platforms", "--hosts-dir"])
-            .arg(self.directory.path().join("hosts"))
+            .arg(tree.path("/etc/containerd/certs.d"))
             .arg(name);
         run(&mut fetch, "the package containerd")?;
         let mut list = self.ctr();

@@ -33,6 +33,9 @@ pub struct Recipe {
     /// Whose secrets it has.
     #[serde(default)]
     pub credentials: Credentials,
+    /// The text of `cluster.yaml` that it is built with; none: the builder's template.
+    #[serde(default)]
+    pub config: Option<String>,
 }
 
 /// What is on an image as k3s.
@@ -186,6 +189,11 @@ pub fn image(recipe: &Recipe) -> Result<PathBuf> {
     if let Some(credentials) = credentials {
         command.arg("--credentials").arg(credentials);
     }
+    if let Some(text) = &recipe.config {
+        let config = path.with_extension("yaml");
+        fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
+        command.arg("--config").arg(config);
+    }
     command.arg("-o").arg(&path);
     if std::env::var_os("HAULBOOT_BOOT_PACKS").is_none() {
         command.env("HAULBOOT_BOOT_PACKS", target().join("boot-packs"));
@@ -270,13 +278,29 @@ pub fn kubeconfig(image: &Path) -> PathBuf {
     image.with_extension("img.kubeconfig")
 }
 
+/// The certificate by which clients check the registry of an image with `registry.tls`: with k3s in
+/// the credentials that all images of a run share.
+pub fn registry_ca(image: &Path, k3s: K3s) -> PathBuf {
+    let credentials = match k3s {
+        K3s::None => image.with_extension("img.credentials"),
+        _ => target().join("test-images/credentials"),
+    };
+    let tls = credentials.join(image_layout::paths::secrets::TLS);
+    tls.join(image_layout::paths::secrets::REGISTRY_CA)
+}
+
 fn file_name(recipe: &Recipe) -> String {
     let arches: Vec<_> = recipe.arches.iter().map(|arch| arch.name()).collect();
     let k3s = match recipe.k3s {
         K3s::None => String::new(),
         k3s => format!("k3s {k3s:?} {:?} ", recipe.credentials),
     };
-    let name = format!("{k3s}{} {}", arches.join(" "), recipe.hauls.join(" "));
+    let config = recipe.config.as_ref().map_or_else(String::new, |text| {
+        let digest = image_layout::Digest::sha256_of(text.as_bytes()).hex();
+        format!(" config {}", digest.get(..8).unwrap_or_default())
+    });
+    let hauls = recipe.hauls.join(" ");
+    let name = format!("{k3s}{} {hauls}{config}", arches.join(" "));
     format!("{}.img", crate::results::slug(&name))
 }
 

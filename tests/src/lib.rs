@@ -3,12 +3,15 @@
 //! `docs/testing.md` says how the tests that use it are run and read.
 
 pub mod acceptance;
+pub mod chromium;
 pub mod bench;
 pub mod clients;
 pub mod cluster_haul;
 pub mod containerd;
 pub mod demo;
 pub mod demo_haul;
+pub mod dockerd;
+pub mod enclave;
 pub mod fixtures;
 pub mod frames;
 pub mod haul_writer;
@@ -20,6 +23,7 @@ pub mod probe;
 pub mod qemu;
 pub mod qemu_process;
 pub mod qmp;
+pub mod raw;
 pub mod results;
 pub mod rows;
 pub mod serve;

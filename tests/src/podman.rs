@@ -1,43 +1,39 @@
 //! podman with a storage and a configuration of its own.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use image_layout::{Arch, Digest};
 
 use crate::clients::run;
+use crate::enclave::{Enclave, Tree};
 
 /// A podman that shares nothing with the user's.
 #[derive(Debug)]
-pub struct Podman {
+pub struct Podman<'a> {
     directory: tempfile::TempDir,
+    enclave: &'a Enclave,
+    tree: &'a Tree,
 }
 
-impl Podman {
-    /// An empty storage. `mirror` serves everything of `hosts`, each under `HOST:PORT/HOST`, and
-    /// nothing else does.
+impl<'a> Podman<'a> {
+    /// An empty storage. `tree` is what [`Enclave::mirror`] laid down for podman: all that it knows
+    /// about registries, authorities and users.
     ///
     /// # Errors
     /// When its files can't be written.
-    pub fn new(mirror: SocketAddr, hosts: &[&str]) -> Result<Podman> {
+    pub fn new(enclave: &'a Enclave, tree: &'a Tree) -> Result<Podman<'a>> {
         let directory = tempfile::tempdir()?;
-        let mirrors: String = hosts
-            .iter()
-            .map(|host| {
-                format!(
-                    "[[registry]]\nprefix = \"{host}\"\nlocation = \"{mirror}/{host}\"\n\
-                     insecure = true\n"
-                )
-            })
-            .collect();
-        fs::write(directory.path().join("registries.conf"), mirrors)?;
         fs::write(
             directory.path().join("policy.json"),
             r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
         )?;
-        Ok(Podman { directory })
+        Ok(Podman {
+            directory,
+            enclave,
+            tree,
+        })
     }
 
     /// Pulls the image for a machine of this architecture and checks that podman knows it by
@@ -46,18 +42,27 @@ impl Podman {
     /// # Errors
     /// When podman isn't installed or fails.
     pub fn pull(&self, name: &str, arch: Arch, digest: &Digest) -> Result<()> {
+        self.pull_with(&[], name, arch, digest)
+    }
+
+    /// [`Podman::pull`] with further options.
+    ///
+    /// # Errors
+    /// As for [`Podman::pull`].
+    pub fn pull_with(
+        &self,
+        options: &[&str],
+        name: &str,
+        arch: Arch,
+        digest: &Digest,
+    ) -> Result<()> {
         let policy = self.directory.path().join("policy.json");
         let mut pull = self.command();
-        pull.args([
-            "pull",
-            "--quiet",
-            "--tls-verify=false",
-            "--arch",
-            arch.oci(),
-        ])
-        .arg("--signature-policy")
-        .arg(policy)
-        .arg(name);
+        pull.args(["pull", "--quiet", "--arch", arch.oci()])
+            .args(options)
+            .arg("--signature-policy")
+            .arg(policy)
+            .arg(name);
         run(&mut pull, "the package podman")?;
         let mut inspect = self.command();
         inspect.args([
@@ -77,7 +82,8 @@ impl Podman {
 
     fn command(&self) -> Command {
         let at = |name: &str| self.directory.path().join(name);
-        let mut podman = Command::new("podman");
+        let mut podman = self.enclave.command("podman");
+        self.tree.be_home_of(&mut podman);
         podman
             .arg("--root")
             .arg(at("root"))
@@ -87,8 +93,7 @@ impl Podman {
             .arg(at("tmp"))
             .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"])
             .args(["--events-backend", "none"])
-            .env("CONTAINERS_REGISTRIES_CONF", at("registries.conf"))
-            .env("XDG_RUNTIME_DIR", at("runtime"))
+            .env("CONTAINERS_REGISTRIES_CONF", self.tree.registries_conf())
             .env("TMPDIR", self.directory.path());
         podman
     }

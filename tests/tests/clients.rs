@@ -1,12 +1,12 @@
-//! Real clients against `agent serve`: podman and containerd, by tag and by digest, images for one
-//! platform and for several, by every way into the registry.
+//! Real clients against `agent serve`, told its address: by tag and by digest, images for one platform
+//! and for several. `mirrors.rs` has those that know it as a mirror.
 #![allow(clippy::unwrap_used)] // a failed step is a failed test
 
 use image_layout::{Arch, Digest};
 use tests::clients::{get, helm, skopeo};
-use tests::containerd::Containerd;
+use tests::enclave::Enclave;
 use tests::podman::Podman;
-use tests::serve::Server;
+use tests::serve::{Server, Transport};
 use tests::served::Served;
 
 /// A haul with images from several registries, charts and files.
@@ -55,43 +55,17 @@ impl Image {
 }
 
 #[test]
-fn podman_pulls_by_tag_and_by_digest_through_a_mirror_with_the_host_in_its_path() {
-    let server = Server::over(HAUL).unwrap();
-    let podman = Podman::new(server.address, &[SEVERAL.host, SINGLE.host]).unwrap();
-    for image in [SEVERAL, SINGLE] {
-        for name in image.names(&format!("{}/", image.host)) {
-            podman.pull(&name, Arch::X86_64, &image.digest()).unwrap();
-        }
-    }
-}
-
-#[test]
 fn podman_pulls_an_image_for_another_architecture_from_the_bare_path() {
-    let server = Server::over(HAUL).unwrap();
-    let podman = Podman::new(server.address, &[]).unwrap();
-    for name in SEVERAL.names(&format!("{}/", server.address)) {
-        podman.pull(&name, Arch::Arm64, &SEVERAL.digest()).unwrap();
+    let enclave = Enclave::over(HAUL, Transport::HTTP).unwrap();
+    let tree = enclave.mirror("podman").unwrap();
+    let podman = Podman::new(&enclave, &tree).unwrap();
+    for name in SEVERAL.names(&format!("{}/", enclave.server.address)) {
+        let options = ["--tls-verify=false"];
+        let digest = SEVERAL.digest();
+        podman
+            .pull_with(&options, &name, Arch::Arm64, &digest)
+            .unwrap();
     }
-}
-
-#[test]
-fn containerd_pulls_by_tag_and_by_digest_with_the_namespace_in_the_query() {
-    let server = Server::over(HAUL).unwrap();
-    let containerd = Containerd::start(server.address).unwrap();
-    for image in [SEVERAL, SINGLE] {
-        for name in image.names(&format!("{}/", image.host)) {
-            containerd.pull(&name, &image.digest()).unwrap();
-        }
-    }
-}
-
-#[test]
-fn containerd_is_refused_what_the_haul_has_from_another_registry() {
-    let server = Server::over(HAUL).unwrap();
-    let containerd = Containerd::start(server.address).unwrap();
-    let refused = containerd.pull("quay.io/library/hello:1", &SEVERAL.digest());
-    let words = format!("{:#}", refused.unwrap_err());
-    assert!(words.contains("not found"), "{words}");
 }
 
 #[test]

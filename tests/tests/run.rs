@@ -41,6 +41,7 @@ fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
         credentials: Credentials::Shared,
         arches: vec![Arch::current()],
         hauls: vec!["hauler-2.0.3-small".to_owned()],
+        config: None,
     };
     let image = image(&recipe).unwrap();
     let before = Digest::sha256_of(&fs::read(&image).unwrap());

@@ -51,7 +51,8 @@ pub(super) fn line(status: &Status, serves: bool) -> String {
     } else {
         host.to_owned()
     };
-    format!("{who}{at} serves {what} at http://{host}:5000/{k3s}")
+    let scheme = if node.https { "https" } else { "http" };
+    format!("{who}{at} serves {what} at {scheme}://{host}:5000/{k3s}")
 }
 
 /// `k3s v1.36.3+k3s1 is Ready, its server is https://192.168.0.2:6443`.

@@ -80,11 +80,18 @@ pub(super) async fn identify(
     let assignment = assignment.unwrap_or_else(fallback);
     let name = assignment.name.clone();
     let name = name.unwrap_or_else(|| machine::own_name(&machine));
+    let registry_address = cluster
+        .as_ref()
+        .and_then(|cluster| cluster.registry.address.clone())
+        .unwrap_or_default();
+    let https = cluster.as_ref().is_some_and(|cluster| cluster.registry.tls);
     let logs = cluster
         .as_ref()
         .is_some_and(|cluster| cluster.registry.logs);
     reports.node(|node| {
         node.logs = logs;
+        node.registry_address = registry_address;
+        node.https = https;
         node.cluster = cluster
             .as_ref()
             .map(|cluster| cluster.name.clone())

@@ -3,6 +3,7 @@
 //! A child of PID 1, which restarts it when it dies; then it takes up where things stand. What
 //! comes from the network is parsed here and nowhere near PID 1.
 
+mod access;
 mod clock;
 mod cluster;
 mod config_file;
@@ -14,6 +15,7 @@ mod state;
 mod status;
 mod words;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,7 +29,7 @@ use tokio::sync::watch;
 
 use self::cluster::{Pace, Stages, ThisMachine};
 use self::network::netlink::{Netlink, NetlinkError};
-use self::network::{Patience, Reach};
+use self::network::{Patience, Published, Reach};
 use self::status::Reports;
 use self::words::{Closed, Listener};
 use crate::report::Sender;
@@ -114,7 +116,10 @@ fn serve(place: &Place, sender: Sender) -> Result<Infallible, NodeError> {
         let (netlink, mut changes) = Netlink::connect()?;
         let identity =
             identity::identify(place, &args, &netlink, &mut changes, &mut reports).await?;
-        let (published, network) = watch::channel(Reach::default());
+        let (reach, network) = watch::channel(Reach::default());
+        let (addresses, of_cards) = watch::channel(BTreeSet::new());
+        let published = Published { reach, addresses };
+        let others = reports.clone();
         let stages = Stages {
             place: place.clone(),
             identity: identity.clone(),
@@ -132,6 +137,7 @@ fn serve(place: &Place, sender: Sender) -> Result<Infallible, NodeError> {
             }
             closed = listener.run() => Err(closed.into()),
             never = stages.run() => match never {},
+            never = access::run(place, &identity, of_cards, &others) => match never {},
         }
     })
 }

@@ -1,5 +1,7 @@
 //! Taking connections, within limits.
 //!
+//! HTTP and TLS share the port; see [`super::access`].
+//!
 //! `axum::serve` has no time-out for headers, so the loop is ours over hyper's HTTP/1.1. HTTP/2 is
 //! not offered: neither containerd nor containers/image uses it towards a registry.
 
@@ -15,10 +17,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service as _;
 
+use super::access::{self, Access, Begins, Secure};
+use super::address::Local;
 use super::patience::{Answering, Patient};
 use super::request_log::{Entry, LineLimit, Logged};
 use super::state::Registry;
@@ -35,6 +40,7 @@ pub(super) async fn serve(
     registry: Arc<Registry>,
     mut end: watch::Receiver<bool>,
 ) {
+    let access = Arc::clone(&registry.access);
     let router = Router::new().fallback(handler::handle).with_state(registry);
     let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let addresses = PerAddress::default();
@@ -64,8 +70,10 @@ pub(super) async fn serve(
         };
         let connection = Connection {
             router: router.clone(),
+            access: Arc::clone(&access),
             lines: Arc::clone(&lines),
             client: client.ip().to_canonical(),
+            local: stream.local_addr().ok(),
             end: end.clone(),
             _slot: slot,
             _place: place,
@@ -81,8 +89,10 @@ pub(super) async fn serve(
 
 struct Connection {
     router: Router,
+    access: Arc<Access>,
     lines: Arc<LineLimit>,
     client: IpAddr,
+    local: Option<SocketAddr>,
     end: watch::Receiver<bool>,
     _slot: OwnedSemaphorePermit,
     _place: Place,
@@ -92,6 +102,21 @@ impl Connection {
     async fn serve(mut self, stream: TcpStream) {
         // answers are written whole; waiting for more only delays their ends
         let _ = stream.set_nodelay(true);
+        // without TLS nothing is waited for here: HTTP's layer refuses a handshake in words
+        let config = match self.access.server_config() {
+            None => None,
+            Some(config) => {
+                let begins = tokio::select! {
+                    begins = access::begins(&stream) => begins,
+                    _ = self.end.changed() => return,
+                };
+                match begins {
+                    Begins::Nothing => return,
+                    Begins::Http => None,
+                    Begins::Tls => Some(config),
+                }
+            }
+        };
         let answering = Answering::default();
         let stream = Patient::new(
             stream,
@@ -99,9 +124,29 @@ impl Connection {
             limits::HEADER_TIME,
             limits::STALL_TIME,
         );
+        let Some(config) = config else {
+            return self.http(stream, answering, Secure(false)).await;
+        };
+        match access::handshake(config, stream).await {
+            Ok(stream) => self.http(stream, answering, Secure(true)).await,
+            Err(error) => {
+                tracing::debug!(client = %self.client, %error, "a TLS handshake failed");
+            }
+        }
+    }
+
+    async fn http<S>(&mut self, stream: S, answering: Answering, secure: Secure)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
-        let service = service_fn(move |request| {
+        let local = self.local;
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let (router, lines) = (router.clone(), Arc::clone(&lines));
+            if let Some(local) = local {
+                request.extensions_mut().insert(Local(local));
+            }
+            request.extensions_mut().insert(secure);
             answer(router, lines, client, answering.clone(), request)
         });
         let connection = http1::Builder::new()
@@ -133,7 +178,7 @@ async fn answer(
     let guard = answering.begin();
     let entry = Entry::begin(&request, client);
     let mut request = request.map(Body::new);
-    // who asks decides about logs
+    // who asks decides about logs, and about what is answered at all
     request.extensions_mut().insert(client);
     let response = router.call(request).await?;
     let status = response.status().as_u16();
@@ -186,16 +231,20 @@ impl Drop for Place {
     }
 }
 
-/// Whom a connection counts for: nobody on loopback, else the address, or the /64 of IPv6, which
-/// is what one machine has at least.
+/// Whom a connection counts for: nobody on loopback, else its machine.
 fn key(address: IpAddr) -> Option<IpAddr> {
+    let network = network(address);
+    (!address.to_canonical().is_loopback()).then_some(network)
+}
+
+/// What is one machine's: its address, or the /64 of IPv6, which is what one has at least.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        address if address.is_loopback() => None,
         IpAddr::V6(address) => {
             let network = u128::from(address) & (u128::MAX << 64);
-            Some(IpAddr::V6(network.into()))
+            IpAddr::V6(network.into())
         }
-        address => Some(address),
+        address => address,
     }
 }
 
@@ -219,6 +268,34 @@ mod tests {
         drop(places);
         assert!(addresses.enter(client).is_some());
         assert!(addresses.counts.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_ends_its_own_connection_and_nothing_else() {
+        use super::super::status::StatusSource;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let status = StatusSource::Own(Box::default());
+        let registry = Arc::new(Registry::empty(status, String::new()));
+        let (end, ended) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, registry, ended));
+        let get = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // a connection that ends by a panic may be reset
+            let _ = stream.read_to_end(&mut answer).await;
+            String::from_utf8(answer).unwrap()
+        };
+        for _ in 0..3 {
+            assert_eq!(get("/panic").await, "");
+            assert!(get("/v2/").await.starts_with("HTTP/1.1 200"));
+        }
+        end.send(true).unwrap();
+        server.await.unwrap();
     }
 
     #[test]

@@ -24,6 +24,15 @@ pub(super) enum Code {
     PaginationNumberInvalid,
     /// This registry does not do that.
     Unsupported,
+    /// Not without a name and password.
+    Unauthorized,
+    /// Not in this way.
+    Denied,
+    /// Not so often.
+    #[serde(rename = "TOOMANYREQUESTS")]
+    TooManyRequests,
+    /// Not now (distribution: `UNAVAILABLE`).
+    Unavailable,
     /// The medium failed (distribution: `UNKNOWN`).
     Unknown,
 }

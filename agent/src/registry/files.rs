@@ -17,9 +17,9 @@ use serde::Serialize;
 use super::answers;
 use super::content::{self, Content};
 use super::errors::Error;
-use super::page;
 use super::query::Query;
 use super::state::Registry;
+use super::{address, page, status};
 
 /// Bytes of a file's name with its folders.
 const NAME_BYTES: usize = 255;
@@ -171,10 +171,12 @@ struct Listing<'a> {
 }
 
 /// `/files/`: a page for people, JSON for programs (`Accept: application/json` or `?format=json`).
-pub(super) fn list(registry: &Registry, headers: &HeaderMap, query: &Query) -> Response {
+pub(super) fn list(registry: &Registry, request: &Parts, query: &Query) -> Response {
     let files = registry.index.files.all();
-    if !wants_json(headers, query) {
-        let mut response = page::files(files);
+    if !wants_json(&request.headers, query) {
+        let status = status::current(registry);
+        let endpoint = address::endpoint(registry, request, status.as_ref());
+        let mut response = page::files(files, &endpoint, query);
         vary(&mut response);
         return response;
     }
@@ -208,15 +210,22 @@ fn vary(response: &mut Response) {
     response.headers_mut().insert(header::VARY, accept);
 }
 
-fn wants_json(headers: &HeaderMap, query: &Query) -> bool {
-    if let Some(format) = &query.format {
-        return format == "json";
+/// Whether the answer is to be JSON: `?format=json`, or `Accept: application/json` alone.
+pub(super) fn wants_json(headers: &HeaderMap, query: &Query) -> bool {
+    match &query.format {
+        Some(format) => format == "json",
+        None => accepts(headers, "application/json") && !wants_html(headers),
     }
-    let accepts = |part: &str| {
-        let mut accepted = headers.get_all(header::ACCEPT).iter();
-        accepted.any(|value| value.to_str().is_ok_and(|value| value.contains(part)))
-    };
-    accepts("application/json") && !accepts("text/html")
+}
+
+/// Whether a browser asks.
+pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+    accepts(headers, "text/html")
+}
+
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.any(|value| value.to_str().is_ok_and(|value| value.contains(media_type)))
 }
 
 /// `/files/NAME` and `/files/DIGEST/NAME`.

@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use image_layout::Digest;
 use image_layout::digest::Hasher;
@@ -134,6 +135,7 @@ pub(super) fn start(registry: &Arc<Registry>, tell: impl Fn(String) + Send + 'st
                 medium: &registry.medium,
                 integrity: &registry.integrity,
                 keeps: fits(blobs.iter().map(|&(_, size)| size).sum()),
+                quiet: limits::QUIET_TIME,
             };
             scan.all(&blobs, &tell);
         }
@@ -160,6 +162,8 @@ struct Scan<'a> {
     integrity: &'a Integrity,
     /// Whether what was read is left in memory.
     keeps: bool,
+    /// No client for so long before it goes on.
+    quiet: Duration,
 }
 
 impl Scan<'_> {
@@ -167,9 +171,10 @@ impl Scan<'_> {
         self.integrity.known().blobs = blobs.len() as u64;
         let mut in_a_row = 0;
         for &(digest, size) in blobs {
-            self.medium.wait_for_quiet(limits::QUIET_TIME);
+            self.medium.wait_for_quiet(self.quiet);
             self.integrity.set(IntegrityState::Scanning);
-            match self.is_whole(&digest, size) {
+            let opened = self.layout.open_blob(&digest, size).map(FilePart::of);
+            match opened.and_then(|source| self.is_whole(&source, &digest, size)) {
                 Ok(true) => in_a_row = 0,
                 Ok(false) => {
                     in_a_row = 0;
@@ -199,18 +204,17 @@ impl Scan<'_> {
     }
 
     /// Whether a blob has its digest.
-    fn is_whole(&self, digest: &Digest, size: u64) -> std::io::Result<bool> {
-        let source = FilePart::of(self.layout.open_blob(digest, size)?);
+    fn is_whole(&self, source: &dyn Source, digest: &Digest, size: u64) -> std::io::Result<bool> {
         let mut hasher = Hasher::like(digest);
         let mut buffer = vec![0; PIECE_BYTES];
         let mut offset = 0;
         while offset < size {
             if self.medium.is_busy() {
-                self.medium.wait_for_quiet(limits::QUIET_TIME);
+                self.medium.wait_for_quiet(self.quiet);
             }
             let piece = usize::try_from(size - offset).unwrap_or(usize::MAX);
             let piece = buffer.get_mut(..piece.min(PIECE_BYTES)).unwrap_or_default();
-            let read = self.read(&source, piece, offset)?;
+            let read = self.read(source, piece, offset)?;
             hasher.update(piece.get(..read).unwrap_or_default());
             offset += read as u64;
         }
@@ -235,5 +239,131 @@ impl Scan<'_> {
                 Ok(read)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::medium::Visit;
+    use super::*;
+
+    const PIECE: u64 = PIECE_BYTES as u64;
+
+    /// A blob of zeros: its first piece is in memory, the rest is not.
+    #[derive(Default)]
+    struct Zeros {
+        reads: Mutex<Vec<u64>>,
+        forgotten: Mutex<Vec<u64>>,
+        /// Arrives during the first read.
+        client: Mutex<Option<Visit>>,
+        medium: Arc<Medium>,
+        client_comes: bool,
+    }
+
+    impl Source for Zeros {
+        fn cached(&self, buffer: &mut [u8], offset: u64) -> Cached {
+            match offset {
+                0 => {
+                    buffer.fill(0);
+                    Cached::Found(buffer.len())
+                }
+                _ => Cached::Absent,
+            }
+        }
+        fn read(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+            let mut reads = self.reads.lock().unwrap();
+            if self.client_comes && reads.is_empty() {
+                *self.client.lock().unwrap() = Some(self.medium.arrive());
+            }
+            reads.push(offset);
+            buffer.fill(0);
+            Ok(buffer.len())
+        }
+        fn prepare(&self, _: u64, _: u64) {}
+        fn forget(&self, offset: u64, length: u64) {
+            assert_eq!(length, PIECE);
+            self.forgotten.lock().unwrap().push(offset);
+        }
+    }
+
+    fn scan<T>(medium: &Medium, keeps: bool, use_it: impl FnOnce(&Scan<'_>) -> T) -> T {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("index.json"), "{}").unwrap();
+        let layout = Layout::open(dir.path()).unwrap();
+        use_it(&Scan {
+            layout: &layout,
+            medium,
+            integrity: &Integrity::default(),
+            keeps,
+            quiet: Duration::from_millis(20),
+        })
+    }
+
+    fn digest(pieces: u64) -> Digest {
+        Digest::sha256_of(&vec![0; (pieces * PIECE) as usize])
+    }
+
+    #[test]
+    fn only_what_it_brought_in_is_forgotten_and_only_of_a_large_haul() {
+        for (keeps, forgotten) in [(false, vec![PIECE, 2 * PIECE]), (true, vec![])] {
+            let zeros = Zeros::default();
+            let whole = scan(&zeros.medium, keeps, |scan| {
+                scan.is_whole(&zeros, &digest(3), 3 * PIECE).unwrap()
+            });
+            assert!(whole);
+            assert_eq!(*zeros.forgotten.lock().unwrap(), forgotten);
+        }
+    }
+
+    #[test]
+    fn a_client_that_comes_stops_it_at_once_and_it_goes_on_when_the_client_has_left() {
+        let zeros = Zeros {
+            client_comes: true,
+            ..Zeros::default()
+        };
+        let reads = || zeros.reads.lock().unwrap().len();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        std::thread::scope(|scope| {
+            let whole = scope.spawn(|| {
+                scan(&zeros.medium, true, |scan| {
+                    scan.is_whole(&zeros, &digest(5), 5 * PIECE).unwrap()
+                })
+            });
+            while reads() == 0 {
+                assert!(Instant::now() < deadline, "nothing is read");
+                std::thread::yield_now();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(reads(), 1);
+            drop(zeros.client.lock().unwrap().take());
+            assert!(whole.join().unwrap());
+        });
+        assert_eq!(reads(), 4);
+    }
+
+    #[test]
+    fn other_bytes_are_another_digest() {
+        let zeros = Zeros::default();
+        let whole = scan(&zeros.medium, true, |scan| {
+            scan.is_whole(&zeros, &digest(3), 2 * PIECE).unwrap()
+        });
+        assert!(!whole);
+    }
+
+    #[test]
+    fn a_medium_that_is_gone_is_given_up_and_condemns_no_blob() {
+        let medium = Medium::default();
+        let said = Mutex::new(Vec::new());
+        let status = scan(&medium, true, |scan| {
+            let blobs: Vec<_> = (0..20).map(|n| (Digest::sha256_of(&[n]), 1)).collect();
+            scan.all(&blobs, &|line| said.lock().unwrap().push(line));
+            scan.integrity.status()
+        });
+        assert_eq!(status.state, IntegrityState::Failed);
+        assert_eq!((status.blobs_unreadable, status.blobs_bad), (8, 0));
+        assert_eq!(medium.errors(), 8);
+        assert_eq!(said.lock().unwrap().len(), 1);
     }
 }

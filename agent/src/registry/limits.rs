@@ -29,18 +29,18 @@ pub(super) const GRACE_TIME: Duration = Duration::from_secs(2);
 pub(super) const LARGE_CHUNK_BYTES: usize = 1 << 20;
 /// ... with up to [`MANY_STREAMS`] ...
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
-/// ... and with more, so that 512 clients take 32 MiB.
-pub(super) const SMALL_CHUNK_BYTES: usize = 64 << 10;
+/// ... and with more, so that 512 clients take 32 MiB, though the first have large ones.
+pub(super) const SMALL_CHUNK_BYTES: usize = 32 << 10;
 /// See [`LARGE_CHUNK_BYTES`].
-pub(super) const FEW_STREAMS: usize = 12;
+pub(super) const FEW_STREAMS: usize = 8;
 /// See [`CHUNK_BYTES`].
-pub(super) const MANY_STREAMS: usize = 64;
+pub(super) const MANY_STREAMS: usize = 32;
 /// Large chunks kept for the next reader.
 pub(super) const SPARE_LARGE_CHUNKS: usize = 4;
 /// Chunks kept for the next reader.
 pub(super) const SPARE_CHUNKS: usize = 16;
 /// Bytes that the medium is asked for before the ones ahead of them have come.
-pub(super) const PREPARED_BYTES: u64 = 1 << 20;
+pub(super) const PREPARED_BYTES: u64 = 512 << 10;
 /// Threads that open files, one of which may read. A slow stick gets no faster by more of them.
 pub(super) const READ_THREADS: usize = 32;
 /// No client for so long before blobs are compared with their digests.
@@ -54,6 +54,19 @@ pub(super) const ANNOTATION_MEMORY: usize = 8 << 20;
 pub(super) const CHART_CONFIG_BYTES: u64 = 1 << 20;
 /// Bytes of `catalog.json`.
 pub(super) const CATALOG_BYTES: u64 = 256 << 20;
+
+/// Wrong passwords that one address, or one /64 of IPv6, may bring in [`FAILURE_WINDOW`].
+pub(super) const FAILURES: u32 = 10;
+/// See [`FAILURES`].
+pub(super) const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses whose wrong passwords are counted; the one that began longest ago makes room.
+pub(super) const FAILURE_ADDRESSES: usize = 4096;
+/// Passwords that are checked at once: each takes a processor for a good part of a second.
+pub(super) const PASSWORDS_AT_ONCE: usize = 2;
+/// How long a request waits for its turn to be checked. containerd gives up after 30 s.
+pub(super) const PASSWORD_WAIT: Duration = Duration::from_secs(20);
+/// Bytes of a file with a certificate, a key or users.
+pub(super) const ACCESS_BYTES: u64 = 1 << 20;
 
 /// Log lines of requests in a second; what is beyond is counted.
 pub(super) const LOGGED_REQUESTS: u32 = 50;

@@ -10,7 +10,10 @@
 mod index;
 mod layout;
 mod state;
+// who is answered
+mod access;
 // from a request to an answer
+mod address;
 mod answers;
 mod conditional;
 mod errors;
@@ -24,6 +27,7 @@ mod files;
 mod lists;
 mod logs;
 mod manifests;
+mod mirrors;
 mod page;
 mod referrers;
 mod status;
@@ -39,6 +43,9 @@ mod limits;
 mod listen;
 mod patience;
 mod request_log;
+// tests by random input
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 // processes
 mod confine;
 mod logging;
@@ -46,5 +53,7 @@ mod node;
 mod sandbox;
 mod serve;
 
+pub(crate) use access::{Material, TlsMaterial, UsersMaterial, make_directory};
+pub(crate) use index::as_component;
 pub(crate) use node::{PORT as NODE_PORT, main as node_main};
 pub(crate) use serve::main as serve_main;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use image_layout::status::{Outcome, Problem, Stage};
 use tokio::net::TcpListener;
 
+use super::access::{Access, Source};
 use super::layout::Layout;
 use super::sandbox::{self, View};
 use super::state::Registry;
@@ -67,6 +68,11 @@ fn run(reports: &Reports) -> Result<(), Problem> {
     let status = StatusSource::File(view.status.clone());
     let (mut registry, indexed) = index(&view, status);
     registry.logs = Some(view.logs);
+    let source = Source::Node(view.access);
+    registry.access = Arc::new(Access::from(&source).unwrap_or_else(|error| {
+        tracing::error!("nobody is answered: {error}");
+        Access::unknown()
+    }));
     let system = |error: std::io::Error| Problem {
         what: format!("the registry can't start: {error}"),
         mend: "Restart the machine; if it happens again, report it with the lines above."
@@ -74,6 +80,7 @@ fn run(reports: &Reports) -> Result<(), Problem> {
     };
     serve::runtime().map_err(system)?.block_on(async {
         let end = serve::end_signal().map_err(system)?;
+        registry.access.follow(source).map_err(system)?;
         let listener = listen_everywhere().map_err(|error| Problem {
             what: format!("the registry can't listen on port {PORT}: {error}"),
             mend: "Another program on this node has the port; the log names the error.".to_owned(),

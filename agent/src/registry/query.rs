@@ -20,6 +20,8 @@ pub(super) struct Query {
     pub(super) artifact_types: Vec<String>,
     /// `format`.
     pub(super) format: Option<String>,
+    /// `page`: which part of a page for people; what is no number is left out.
+    pub(super) page: Option<usize>,
 }
 
 /// `n` is no number.
@@ -46,6 +48,9 @@ impl Query {
                     query.last.get_or_insert(value);
                 }
                 "artifactType" => query.artifact_types.push(value),
+                "page" => {
+                    query.page = query.page.or(number(&value).ok());
+                }
                 "format" => {
                     query.format.get_or_insert(value);
                 }

@@ -33,6 +33,10 @@ pub(super) enum Route {
     File(String),
     /// `/files/DIGEST/NAME`.
     FileByDigest(Digest, String),
+    /// `/mirrors/REST`; the rest is empty for a list.
+    Mirrors(String),
+    /// `/images/`: all images, for people.
+    Images,
     /// No endpoint of the registry, below `/v2/`.
     UnknownEndpoint,
     /// Nothing.
@@ -72,6 +76,8 @@ impl Route {
             "/v2" | "/v2/" => Route::Ping,
             "/v2/_catalog" => Route::Catalog,
             "/files" | "/files/" => Route::Files,
+            "/images" | "/images/" => Route::Images,
+            "/mirrors" | "/mirrors/" => Route::Mirrors(String::new()),
             "/logs" | "/logs/" => Route::Log(String::new()),
             path => {
                 if let Some(rest) = path.strip_prefix("/v2/") {
@@ -80,6 +86,8 @@ impl Route {
                     file(rest)
                 } else if let Some(name) = path.strip_prefix("/logs/") {
                     Route::Log(name.to_owned())
+                } else if let Some(rest) = path.strip_prefix("/mirrors/") {
+                    Route::Mirrors(rest.to_owned())
                 } else {
                     Route::Unknown
                 }

@@ -24,7 +24,7 @@ use super::confine::{self, Reach};
 use super::logs::LogSource;
 
 /// User and group of the registry. Nothing on a node belongs to them.
-const USER: u32 = 65532;
+pub(super) const USER: u32 = 65532;
 /// Descriptors: a connection and a blob for each client, and some.
 const DESCRIPTORS: u64 = 2 * super::limits::CONNECTIONS as u64 + 256;
 /// Threads of this user.
@@ -57,6 +57,8 @@ pub(super) struct View {
     pub(super) status: PathBuf,
     /// The logs.
     pub(super) logs: LogSource,
+    /// What the node process says of who may read.
+    pub(super) access: PathBuf,
 }
 
 /// Goes into the sandbox. An error leaves the process half-way, in no state to serve.
@@ -65,6 +67,11 @@ pub(super) fn enter() -> Result<View, SandboxError> {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         tracing::warn!(%error, "the kernel may end the registry first when memory is short");
     }
+    let access = Path::new(paths::node::ACCESS);
+    // the node process makes it too, and either may be first
+    step(format!("making {}", access.display()), || {
+        super::make_directory(access)
+    })?;
     let view = see_less()?;
     be_nobody()?;
     limit()?;
@@ -115,7 +122,8 @@ fn see_less() -> Result<View, SandboxError> {
         make_dir(&view.join("haul"))?;
     }
     // PID 1 replaces the file by a new one, so its directory is what must be seen. Files there
-    // that are not for everyone have modes that say so.
+    // that are not for everyone have modes that say so; who may read the registry, its key
+    // among it, is for the registry's user.
     bind(view, Path::new(paths::node::RUN), "run", locked)?;
     let null = view.join("null");
     step("making /null", || std::fs::write(&null, ""))?;
@@ -143,6 +151,7 @@ fn see_less() -> Result<View, SandboxError> {
             directory: run(paths::node::LOGS),
             status: run(paths::node::STATUS),
         },
+        access: run(paths::node::ACCESS).join(paths::node::ACCESS_FILE),
     })
 }
 

@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::access::{Access, AccessError, Files, Source};
 use super::confine::{self, Reach};
 use super::layout::{Layout, LayoutError};
 use super::state::Registry;
@@ -30,6 +31,8 @@ const STACK_BYTES: usize = 512 << 10;
 enum ServeError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error("listening on {address}: {error}")]
     Listen {
         address: SocketAddr,
@@ -46,6 +49,7 @@ impl ServeError {
     fn help(&self) -> Cow<'static, str> {
         match self {
             ServeError::Layout(error) => error.help(),
+            ServeError::Access(error) => error.help().into(),
             ServeError::Listen { .. } => {
                 "name another address with --listen ADDRESS:PORT; port 0 picks a free port".into()
             }
@@ -96,8 +100,15 @@ pub(super) fn end_signal() -> std::io::Result<watch::Receiver<bool>> {
 
 fn run(options: &Serve) -> Result<(), ServeError> {
     let layout = Layout::open(&options.haul)?;
+    let source = Source::Files(Files {
+        tls: options.tls_cert.clone().zip(options.tls_key.clone()),
+        ca: options.tls_ca.clone(),
+        users: options.users.clone(),
+    });
+    let access = Arc::new(Access::from(&source)?);
     let confined = confine::enter(&Reach {
-        read: vec![options.haul.clone()],
+        // certificates are renewed while the registry runs
+        read: [vec![options.haul.clone()], source.reach()].concat(),
         port: options.listen.port(),
     });
     let system = |what| move |error| ServeError::System { what, error };
@@ -112,12 +123,16 @@ fn run(options: &Serve) -> Result<(), ServeError> {
         took.as_millis()
     );
     let notices = [confined.notices, registry.index.warnings.clone()].concat();
+    registry.access = Arc::clone(&access);
     registry.status = StatusSource::Own(Box::new(own_status(&detail, took, notices)));
     runtime()
         .map_err(system("starting threads"))?
         .block_on(async {
             // before anyone is told that the server is there
             let end = end_signal().map_err(system("waiting for signals"))?;
+            access
+                .follow(source)
+                .map_err(system("watching certificates and users"))?;
             let listen = |error| ServeError::Listen {
                 address: options.listen,
                 error,
@@ -126,7 +141,8 @@ fn run(options: &Serve) -> Result<(), ServeError> {
             let address = listener.local_addr().map_err(listen)?;
             // whoever started this may not read it; serving is what counts
             let mut out = std::io::stdout();
-            let _ = writeln!(out, "listening on http://{address} ({detail})");
+            let scheme = if access.tls() { "https" } else { "http" };
+            let _ = writeln!(out, "listening on {scheme}://{address} ({detail})");
             let _ = out.flush();
             let registry = Arc::new(registry);
             // the log has it

@@ -1,13 +1,15 @@
 //! What every request sees.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::access::Access;
 use super::index::Index;
 use super::integrity::Integrity;
 use super::layout::{Layout, LayoutError};
 use super::logs::LogSource;
 use super::medium::Medium;
+use super::page::Lists;
 use super::status::StatusSource;
 
 /// The registry: an index and where its bytes lie.
@@ -25,6 +27,10 @@ pub(super) struct Registry {
     pub(super) status: StatusSource,
     /// What `/logs/` serves; none where the registry is no node's.
     pub(super) logs: Option<LogSource>,
+    /// Parts of the page that never change, made when the first person looks.
+    lists: OnceLock<Lists>,
+    /// Who may read.
+    pub(super) access: Arc<Access>,
 }
 
 impl Registry {
@@ -43,6 +49,8 @@ impl Registry {
             integrity: Arc::default(),
             status,
             logs: None,
+            lists: OnceLock::new(),
+            access: Arc::default(),
         };
         Ok((registry, started.elapsed()))
     }
@@ -56,6 +64,13 @@ impl Registry {
             integrity: Arc::default(),
             status,
             logs: None,
+            lists: OnceLock::new(),
+            access: Arc::default(),
         }
+    }
+
+    /// Parts of the page that never change.
+    pub(super) fn lists(&self) -> &Lists {
+        self.lists.get_or_init(|| Lists::of(&self.index))
     }
 }

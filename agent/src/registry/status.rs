@@ -51,6 +51,14 @@ pub(super) fn answer(registry: &Registry) -> Response {
     response
 }
 
+/// The state, as far as it is known.
+pub(super) fn current(registry: &Registry) -> Option<Status> {
+    match &registry.status {
+        StatusSource::Own(status) => Some(Status::clone(status)),
+        StatusSource::File(path) => serde_json::from_slice(&read(path).ok()?).ok(),
+    }
+}
+
 /// What only this process knows.
 fn of_registry(registry: &Registry) -> RegistryStatus {
     RegistryStatus {

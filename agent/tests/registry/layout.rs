@@ -10,13 +10,15 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Bytes of the large blob.
 pub(crate) const LARGE: usize = 3_000_001;
 
 /// Bytes of a blob that fits into no socket's buffers.
 pub(crate) const HUGE: u64 = 256 << 20;
+/// The digest of so many zeros.
+const HUGE_DIGEST: &str = "sha256:a6d72ac7690f53be6ae46ba88506bd97302a093f7108472bd9efc3cefda06484";
 
 /// Contents of the large blob.
 pub(crate) fn large() -> Vec<u8> {
@@ -49,37 +51,55 @@ pub(crate) struct Written {
     pub(crate) referrer: Digest,
     pub(crate) referrer_by_config: Digest,
     pub(crate) referrer_by_tag: Digest,
+    /// Refers to `sha512` by the fallback tag, which has half of its digits.
+    pub(crate) referrer_by_short_tag: Digest,
     pub(crate) large: Digest,
     pub(crate) empty: Digest,
-    /// Of [`HUGE`] bytes; a hole, and its digest is made up.
+    /// Of [`HUGE`] bytes; a hole.
     pub(crate) huge: Digest,
     /// Contents of two files that are both called `Same.TXT`.
     pub(crate) same: [Digest; 2],
 }
 
-struct Writer<'a> {
+/// Writes a layout, one thing after another.
+pub(crate) struct Writer<'a> {
     dir: &'a Path,
-    entries: Vec<Value>,
+    /// The entries of `index.json`.
+    pub(crate) entries: Vec<Value>,
 }
 
-impl Writer<'_> {
-    fn blob_as(&self, digest: Digest, bytes: &[u8]) -> Digest {
+impl<'a> Writer<'a> {
+    pub(crate) fn new(dir: &'a Path) -> Writer<'a> {
+        Writer {
+            dir,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Writes `index.json`.
+    pub(crate) fn finish(self) {
+        let index = json!({"schemaVersion": 2, "manifests": self.entries});
+        let index = serde_json::to_vec(&index).unwrap();
+        std::fs::write(self.dir.join("index.json"), index).unwrap();
+    }
+
+    pub(crate) fn blob_as(&self, digest: Digest, bytes: &[u8]) -> Digest {
         let path = self.dir.join(digest.blob_path());
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
         digest
     }
 
-    fn blob(&self, bytes: &[u8]) -> Digest {
+    pub(crate) fn blob(&self, bytes: &[u8]) -> Digest {
         self.blob_as(Digest::sha256_of(bytes), bytes)
     }
 
-    fn descriptor(&self, media_type: &str, bytes: &[u8]) -> Value {
+    pub(crate) fn descriptor(&self, media_type: &str, bytes: &[u8]) -> Value {
         let digest = self.blob(bytes);
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }
 
-    fn image(&self, text: &str, more: Value) -> (Digest, Vec<u8>) {
+    pub(crate) fn image(&self, text: &str, more: Value) -> (Digest, Vec<u8>) {
         let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -99,7 +119,14 @@ impl Writer<'_> {
         (self.blob(&bytes), bytes)
     }
 
-    fn name(&mut self, name: &str, kind: &str, media_type: &str, digest: Digest, size: usize) {
+    pub(crate) fn name(
+        &mut self,
+        name: &str,
+        kind: &str,
+        media_type: &str,
+        digest: Digest,
+        size: usize,
+    ) {
         let (_, short) = name.split_once('/').unwrap();
         self.entries.push(json!({
             "mediaType": media_type, "digest": digest, "size": size,
@@ -112,14 +139,14 @@ impl Writer<'_> {
     }
 
     /// An image under a name.
-    fn named(&mut self, name: &str, text: &str, more: Value) -> Digest {
+    pub(crate) fn named(&mut self, name: &str, text: &str, more: Value) -> Digest {
         let (digest, bytes) = self.image(text, more);
         self.name(name, "image", OCI_MANIFEST, digest, bytes.len());
         digest
     }
 
     /// A chart or file under Hauler's name.
-    fn content(
+    pub(crate) fn content(
         &mut self,
         name: &str,
         config: (&str, &str),
@@ -142,11 +169,7 @@ impl Writer<'_> {
 
 /// Writes the layout.
 pub(crate) fn write(dir: &Path) -> Written {
-    let mut writer = Writer {
-        dir,
-        entries: Vec::new(),
-    };
-    let writer = &mut writer;
+    let mut writer = Writer::new(dir);
     let large_blob = writer.descriptor(LAYER, &large());
     let empty_blob = writer.descriptor(LAYER, b"");
 
@@ -173,7 +196,7 @@ pub(crate) fn write(dir: &Path) -> Written {
     let port = writer.named("h.test:5000/with/port:1", "port", json!({}));
     let layers = json!({"layers": [large_blob, empty_blob]});
     writer.named("a.test/big/image:1", "", layers);
-    let huge = writer.blob_as(Digest::sha256_of(b"huge"), b"");
+    let huge = writer.blob_as(HUGE_DIGEST.parse().unwrap(), b"");
     std::fs::File::options()
         .write(true)
         .open(dir.join(huge.blob_path()))
@@ -229,6 +252,14 @@ pub(crate) fn write(dir: &Path) -> Written {
     let name = format!("a.test/shop/db:sha256-{}", db_a.hex());
     writer.name(&name, "imageIndex", OCI_INDEX, digest, fallback.len());
 
+    let (referrer_by_short_tag, bytes) = writer.image("short", json!({"artifactType": "x/short"}));
+    let fallback = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_MANIFEST, "digest": referrer_by_short_tag, "size": bytes.len()}]});
+    let fallback = serde_json::to_vec(&fallback).unwrap();
+    let digest = writer.blob(&fallback);
+    let name = format!("a.test/by/digest:sha512-{}", &sha512.hex()[..64]);
+    writer.name(&name, "imageIndex", OCI_INDEX, digest, fallback.len());
+
     let helm = "application/vnd.cncf.helm.config.v1+json";
     let config = (helm, r#"{"name":"up","version":"1.0.0+up2"}"#);
     let [chart, _] = writer.content("hauler/up:1.0.0-up2", config, "up-1.0.0+up2.tgz", "chart");
@@ -251,8 +282,7 @@ pub(crate) fn write(dir: &Path) -> Written {
         "<script>alert(1)</script>",
     );
 
-    let index = json!({"schemaVersion": 2, "manifests": writer.entries});
-    std::fs::write(dir.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+    writer.finish();
     Written {
         app,
         app_children: children.iter().map(|(_, (digest, _))| *digest).collect(),
@@ -267,6 +297,7 @@ pub(crate) fn write(dir: &Path) -> Written {
         referrer,
         referrer_by_config,
         referrer_by_tag,
+        referrer_by_short_tag,
         large: Digest::sha256_of(&large()),
         empty: Digest::sha256_of(b""),
         huge,

@@ -96,3 +96,16 @@ fn what_nothing_refers_to_has_an_empty_index_and_never_404() {
         (400, "DIGEST_INVALID".into())
     );
 }
+
+#[test]
+fn a_fallback_tag_of_a_sha512_digest_has_half_of_its_digits() {
+    let served = serve();
+    let subject = served.written.sha512;
+    let path = format!("/v2/a.test/by/digest/referrers/{subject}");
+    let answer = get(served.at, &path);
+    assert_eq!(digests(&answer), [served.written.referrer_by_short_tag]);
+    // another digest with the same beginning is another one
+    let other = format!("sha256:{}", &subject.hex()[..64]);
+    let path = format!("/v2/a.test/by/digest/referrers/{other}");
+    assert_eq!(get(served.at, &path).json()["manifests"], json!([]));
+}

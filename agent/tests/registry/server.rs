@@ -22,7 +22,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn over(dir: &Path) -> Server {
-        let mut child = command(dir).stderr(Stdio::null()).spawn().unwrap();
+        Server::with(dir, &[])
+    }
+
+    /// With further arguments.
+    pub(crate) fn with(dir: &Path, arguments: &[&str]) -> Server {
+        let mut command = command(dir);
+        command.args(arguments).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut said = String::new();
         out.read_line(&mut said).unwrap();
@@ -40,6 +47,13 @@ impl Server {
 
     pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// KiB of memory that it holds that is not the medium's.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// Waits for its end; also what else it said.
@@ -64,7 +78,7 @@ impl Drop for Server {
     }
 }
 
-/// `agent serve DIR` on a free port.
+/// `agent serve HAUL` on a free port.
 pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent"));
     command
@@ -86,9 +100,14 @@ pub(crate) struct Served {
 
 /// Writes the layout and serves it: a matter of milliseconds, so each test has its own.
 pub(crate) fn serve() -> Served {
+    serve_with(&[])
+}
+
+/// The same with further arguments.
+pub(crate) fn serve_with(arguments: &[&str]) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let written = layout::write(dir.path());
-    let server = Server::over(dir.path());
+    let server = Server::with(dir.path(), arguments);
     Served {
         at: server.address,
         written,

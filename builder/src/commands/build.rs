@@ -157,7 +157,9 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
     ));
     if let Some(kept) = &written.credentials {
         lines.push(String::new());
-        lines.extend(access(kept, info.agents_only, &program));
+        let k3s = info.arches.values().any(|what| what.k3s.is_some());
+        lines.extend(access(kept, info.agents_only, k3s, &program));
+        lines.extend(registry_access(written, kept));
     }
     lines.push(String::new());
     lines.push(format!(
@@ -189,7 +191,7 @@ fn summary(written: &Written, place: &Place, given: Option<&Path>) -> String {
 }
 
 /// Where the cluster's credentials are, what they are worth, and how to use them.
-fn access(kept: &Kept, agents_only: bool, program: &str) -> Vec<String> {
+fn access(kept: &Kept, agents_only: bool, k3s: bool, program: &str) -> Vec<String> {
     let origin = match kept.origin {
         Origin::Made => "made",
         Origin::Reused => "reused",
@@ -200,16 +202,43 @@ fn access(kept: &Kept, agents_only: bool, program: &str) -> Vec<String> {
     let mut lines = vec![
         format!("Access    {directory} ({origin})"),
         match agents_only {
+            _ if !k3s => "Whoever holds it, or a drive with this image, can pass for its registry.",
             true => "Whoever holds it owns the cluster; this image is for agents, without CA keys.",
             false => "Whoever holds it, or a drive with this image, owns the cluster.",
         }
         .to_owned(),
     ];
+    if !k3s {
+        return lines;
+    }
     lines.push(match kept.server.guessed {
         // a name may be no address where kubectl runs
         true => format!("  {program} kubeconfig {image} --server ADDRESS > admin.yaml"),
         false => format!("  kubectl --kubeconfig {kubeconfig} get nodes"),
     });
+    lines
+}
+
+/// What the registry asks of its clients.
+fn registry_access(written: &Written, kept: &Kept) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let (true, Some(authority)) = (written.info.access.tls, &kept.registry_ca) {
+        let authority = shell_word(authority);
+        lines.push(format!(
+            "HTTPS     clients check the registry by {authority}"
+        ));
+        lines.push(
+            "It is public: give it to them. The key beside it is not, and is on every drive."
+                .to_owned(),
+        );
+    }
+    match written.cluster.registry.users.len() {
+        0 => {}
+        count => lines.push(format!(
+            "Users     {} of the registry, and its nodes",
+            counted(count, "user")
+        )),
+    }
     lines
 }
 

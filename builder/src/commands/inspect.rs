@@ -101,10 +101,19 @@ fn text(contents: &Contents) -> String {
 
     match contents.credentials {
         CredentialsContents::None => {}
+        CredentialsContents::Registry => {
+            lines.push("  with the secret that its registry's user is made of".to_owned());
+        }
         CredentialsContents::Agent => lines.push("  for agents: no CA keys on it".to_owned()),
         CredentialsContents::CaKeys => {
             lines.push("  with CA keys: whoever holds it owns the cluster".to_owned());
         }
+    }
+
+    if image.access.tls {
+        lines.push(
+            "  with the key of the registries' authority: the registry speaks HTTPS".to_owned(),
+        );
     }
 
     for haul in &image.hauls {

@@ -31,6 +31,28 @@ pub struct Credentials {
     agent_token: String,
     cluster_secret: String,
     admin: Admin,
+    /// The authority of the registries' certificates, if some image asked for it yet.
+    registry: Option<RegistryAuthority>,
+}
+
+/// An authority's certificate and key, both PEM.
+#[derive(Clone)]
+struct RegistryAuthority {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    /// Whether it is in the directory already.
+    kept: bool,
+}
+
+/// Whom an image is for, which decides about the secrets on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Machines of any role.
+    Servers,
+    /// Agents alone.
+    Agents,
+    /// Registries: there is no k3s on it.
+    Registries,
 }
 
 /// The administrator's certificate and key, both PEM.
@@ -65,22 +87,63 @@ impl Credentials {
             cluster_secret: token::random()?,
             tls,
             admin,
+            registry: None,
         })
     }
 
+    /// Makes the authority of the registries' certificates, unless it was made once before.
+    ///
+    /// # Errors
+    /// If this machine has no randomness to give.
+    pub fn want_registry_authority(&mut self) -> Result<(), CredentialsError> {
+        if self.registry.is_none() {
+            let (certificate, key) = pki::registry_authority(pki::now())?;
+            self.registry = Some(RegistryAuthority {
+                certificate,
+                key,
+                kept: false,
+            });
+        }
+        Ok(())
+    }
+
     /// The files that go onto a stick, by their path in HAUL's directory of secrets: for agents
-    /// alone what an agent needs, without any key.
-    pub fn for_stick(&self, agents_only: bool) -> BTreeMap<String, Vec<u8>> {
+    /// alone what an agent needs, without any key of the cluster's; for registries nothing of
+    /// k3s's. The registry's authority goes onto each where `https` is wanted: a node issues its own
+    /// certificate.
+    pub fn for_stick(&self, whom: For, https: bool) -> BTreeMap<String, Vec<u8>> {
         let mut files = self.lines();
-        if agents_only {
+        if whom != For::Servers {
             files.remove(secrets::SERVER_TOKEN);
         }
+        if whom == For::Registries {
+            files.remove(secrets::AGENT_TOKEN);
+        }
         for (name, contents) in &self.tls {
-            if !agents_only || *name == secrets::SERVER_CA {
+            let wanted = match whom {
+                For::Servers => true,
+                For::Agents => *name == secrets::SERVER_CA,
+                For::Registries => false,
+            };
+            if wanted {
                 files.insert(format!("{}/{name}", secrets::TLS), contents.clone());
             }
         }
+        if https {
+            files.extend(self.registry_files());
+        }
         files
+    }
+
+    /// The registry's authority, by path. The certificate comes last: it says that the key is there.
+    fn registry_files(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
+        let path = |name| format!("{}/{name}", secrets::TLS);
+        self.registry.iter().flat_map(move |authority| {
+            [
+                (path(secrets::REGISTRY_CA_KEY), authority.key.clone()),
+                (path(secrets::REGISTRY_CA), authority.certificate.clone()),
+            ]
+        })
     }
 
     /// The files that are one line.
@@ -118,4 +181,6 @@ pub struct Kept {
     pub kubeconfig: PathBuf,
     /// The address in it.
     pub server: Server,
+    /// The certificate of the registries' authority, if the image has one.
+    pub registry_ca: Option<PathBuf>,
 }

@@ -62,8 +62,8 @@ pub(super) fn authorities(
 ) -> Result<BTreeMap<&'static str, Vec<u8>>, CredentialsError> {
     let mut files = BTreeMap::new();
     for (certificate, key, name) in AUTHORITIES {
-        let (made, made_key) =
-            authority(&format!("{name}-ca@{}", now.as_second())).map_err(CredentialsError::Make)?;
+        let (made, made_key) = authority(&format!("{name}-ca@{}", now.as_second()), None)
+            .map_err(CredentialsError::Make)?;
         files.insert(certificate, made.into_bytes());
         files.insert(key, made_key.into_bytes());
     }
@@ -71,13 +71,25 @@ pub(super) fn authorities(
     Ok(files)
 }
 
-fn authority(name: &str) -> Result<(String, String), Error> {
+/// The authority of the registries' certificates: certificate and key. It issues those of servers and
+/// no other authority's; k3s knows nothing of it.
+pub(super) fn registry_authority(now: Timestamp) -> Result<(Vec<u8>, Vec<u8>), CredentialsError> {
+    let name = format!("haulboot-registry-ca@{}", now.as_second());
+    let (certificate, key) = authority(&name, Some(0)).map_err(CredentialsError::Make)?;
+    Ok((certificate.into_bytes(), key.into_bytes()))
+}
+
+/// `below`: how many authorities may stand below it, where that is bounded.
+fn authority(name: &str, below: Option<u8>) -> Result<(String, String), Error> {
     let key = KeyPair::generate()?;
     let mut wanted = CertificateParams::default();
     wanted.distinguished_name = subject(name, None);
     wanted.not_before = date_time_ymd(BEGIN.0, BEGIN.1, BEGIN.2);
     wanted.not_after = date_time_ymd(END.0, END.1, END.2);
-    wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    wanted.is_ca = IsCa::Ca(match below {
+        None => BasicConstraints::Unconstrained,
+        Some(below) => BasicConstraints::Constrained(below),
+    });
     wanted.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
         KeyUsagePurpose::KeyEncipherment,

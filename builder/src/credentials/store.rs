@@ -10,7 +10,7 @@ use image_layout::paths::secrets;
 
 use super::error::CredentialsError;
 use super::pki::{self, PairDefect};
-use super::{Credentials, Kept, Server, kubeconfig, token};
+use super::{Credentials, For, Kept, RegistryAuthority, Server, kubeconfig, token};
 use crate::staging::Staging;
 
 /// Bytes of a file that are read; the largest that is written has some 3 KiB.
@@ -196,6 +196,7 @@ fn read(directory: &Path, warnings: &mut Vec<String>) -> Result<Credentials, Cre
             pki::admin(client_ca, contents("client-ca.key"), now).map_err(CredentialsError::Make)?
         }
     };
+    let registry = registry_authority(directory, &mut open_to_others, warnings)?;
     for directory in ["", secrets::TLS, "tls/etcd"].map(|name| directory.join(name)) {
         if fs::metadata(&directory).is_ok_and(|found| for_others(&found)) {
             open_to_others.push(directory);
@@ -214,6 +215,59 @@ fn read(directory: &Path, warnings: &mut Vec<String>) -> Result<Credentials, Cre
         agent_token,
         cluster_secret,
         admin,
+        registry,
+    })
+}
+
+/// The registries' authority, if it was made once. The certificate is written after the key, so that
+/// a key by itself is what an interruption left.
+fn registry_authority(
+    directory: &Path,
+    open_to_others: &mut Vec<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<RegistryAuthority>, CredentialsError> {
+    let path = |name: &str| directory.join(secrets::TLS).join(name);
+    let mut file = |name: &str| match read_file(&path(name), open_to_others) {
+        Err(CredentialsError::Missing { .. }) => Ok(None),
+        found => found.map(Some),
+    };
+    let key = file(secrets::REGISTRY_CA_KEY)?;
+    let Some(certificate) = file(secrets::REGISTRY_CA)? else {
+        if key.is_some() {
+            warnings.push(format!(
+                "{} was not there: where HTTPS is wanted the registries get a new authority",
+                path(secrets::REGISTRY_CA).display()
+            ));
+        }
+        return Ok(None);
+    };
+    let key = key.ok_or_else(|| CredentialsError::Missing {
+        path: path(secrets::REGISTRY_CA_KEY),
+    })?;
+    let (name, why) = match pki::pair_defect(&certificate, &key) {
+        None => {
+            return Ok(Some(RegistryAuthority {
+                certificate,
+                key,
+                kept: true,
+            }));
+        }
+        Some(PairDefect::Certificate) => (secrets::REGISTRY_CA, "it is not a single certificate"),
+        Some(PairDefect::NoAuthority) => {
+            (secrets::REGISTRY_CA, "it is no certificate of an authority")
+        }
+        Some(PairDefect::Key) => (
+            secrets::REGISTRY_CA_KEY,
+            "it is no private key in PKCS #8 form",
+        ),
+        Some(PairDefect::Mismatch) => (
+            secrets::REGISTRY_CA_KEY,
+            "it is not the key of the certificate beside it",
+        ),
+    };
+    Err(CredentialsError::Wrong {
+        path: path(name),
+        why: why.to_owned(),
     })
 }
 
@@ -270,6 +324,12 @@ impl Placed {
             Origin::Made => self.make_directory(text.as_bytes())?,
             Origin::Reused => {
                 replace(&self.directory.join(secrets::KUBECONFIG), text.as_bytes())?;
+                let kept = |authority: &RegistryAuthority| authority.kept;
+                if !self.credentials.registry.as_ref().is_none_or(kept) {
+                    for (name, contents) in self.credentials.registry_files() {
+                        replace(&self.directory.join(name), &contents)?;
+                    }
+                }
             }
         }
         if let Some(image) = image {
@@ -281,6 +341,11 @@ impl Placed {
             origin: self.origin,
             kubeconfig: shown,
             server,
+            registry_ca: self
+                .credentials
+                .registry
+                .as_ref()
+                .map(|_| self.named.join(secrets::TLS).join(secrets::REGISTRY_CA)),
         })
     }
 
@@ -288,7 +353,7 @@ impl Placed {
         let (parent, name) = parts(&self.directory)?;
         let staging = Staging::new(parent, &format!("{name}.partial-"), "", 0o700)
             .map_err(CredentialsError::io("making a directory in", parent))?;
-        let mut files = self.credentials.for_stick(false);
+        let mut files = self.credentials.for_stick(For::Servers, true);
         files.insert(secrets::KUBECONFIG.to_owned(), kubeconfig.to_owned());
         for (name, contents) in &files {
             let path = staging.path().join(name);

@@ -43,6 +43,8 @@ pub struct Contents {
 pub enum CredentialsContents {
     /// No secrets at all.
     None,
+    /// The cluster's secret, and the key of the registries' authority where they speak HTTPS.
+    Registry,
     /// Those of agents: it can join nodes to the cluster.
     Agent,
     /// The keys of its authorities: whoever holds it owns the cluster.

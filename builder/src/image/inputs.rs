@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use image_layout::cluster::{self, Cluster};
-use image_layout::image::{ArchInfo, K3sInfo};
+use image_layout::image::{AccessInfo, ArchInfo, K3sInfo};
 use image_layout::paths::haul;
 use image_layout::{Arch, limits};
 
@@ -15,7 +15,7 @@ use super::fleet::{self, FleetError};
 use super::manifests::{self, Manifests};
 use super::request::Request;
 use crate::bootpack::BootPack;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, For};
 use crate::device_firmware;
 use crate::k3s::{InPlace, K3sBinary};
 use crate::progress::Progress;
@@ -31,7 +31,7 @@ pub(super) struct Inputs {
     pub(super) k3s: BTreeMap<Arch, K3sBinary>,
     /// What lies unpacked of k3s; see [`super::k3s_data`].
     pub(super) k3s_data: BTreeMap<Arch, InPlace>,
-    /// None without k3s.
+    /// None without k3s, unless the registry asks something of its clients.
     pub(super) credentials: Option<Credentials>,
     pub(super) agents_only: bool,
     pub(super) manifests: Manifests,
@@ -150,7 +150,18 @@ impl Inputs {
     /// Secrets on HAUL, by their path in its directory of secrets.
     pub(super) fn secrets(&self) -> BTreeMap<String, Vec<u8>> {
         let credentials = self.credentials.as_ref();
-        credentials.map_or_else(BTreeMap::new, |all| all.for_stick(self.agents_only))
+        let whom = match (self.k3s.is_empty(), self.agents_only) {
+            (true, _) => For::Registries,
+            (false, true) => For::Agents,
+            (false, false) => For::Servers,
+        };
+        let https = self.cluster.registry.tls;
+        credentials.map_or_else(BTreeMap::new, |all| all.for_stick(whom, https))
+    }
+
+    /// What is asked of the registry's clients.
+    pub(super) fn access(&self) -> AccessInfo {
+        AccessInfo::of(&self.cluster.registry)
     }
 
     fn firmware_bytes(&self) -> u64 {

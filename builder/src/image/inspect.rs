@@ -286,6 +286,8 @@ impl<'a> Haul<'a> {
             CredentialsContents::CaKeys
         } else if has(secrets::AGENT_TOKEN) {
             CredentialsContents::Agent
+        } else if has(secrets::CLUSTER_SECRET) {
+            CredentialsContents::Registry
         } else {
             CredentialsContents::None
         }

@@ -40,7 +40,7 @@ pub(super) fn text(info: &ImageInfo) -> String {
             and Secure Boot off, and choose the drive in the boot menu (often F12,\n\
             F11, F8 or Esc at power-on).\n\
          3. The screen shows each stage of the boot. In the end it shows the\n\
-            addresses under which the node is reached; open http://ADDRESS:5000/\n\
+            addresses under which the node is reached; open {scheme}://ADDRESS:5000/\n\
             in a browser.\n\
          \n\
          To change the configuration\n\
@@ -58,6 +58,7 @@ pub(super) fn text(info: &ImageInfo) -> String {
          -------------\n\
          {contents}  built by Haulboot {version}, {built}\n",
         yaml = config::CLUSTER_YAML,
+        scheme = if info.access.tls { "https" } else { "http" },
         version = info.builder,
     );
     text.replace('\n', "\r\n")
@@ -77,6 +78,7 @@ mod tests {
             builder: "0.1.0".into(),
             built: 1_700_000_000,
             cluster: "edge".into(),
+            access: Default::default(),
             arches: Default::default(),
             hauls: vec![HaulInfo {
                 name: "haul.tar.zst".into(),

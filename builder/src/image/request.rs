@@ -48,7 +48,7 @@ pub struct Written {
     pub info: ImageInfo,
     /// The `cluster.yaml` on it.
     pub cluster: Cluster,
-    /// The credentials of its cluster; none without k3s.
+    /// The credentials of its cluster; none without k3s, unless its registry asks something of clients.
     pub credentials: Option<Kept>,
     /// Where its partitions lie.
     pub plan: Plan,

@@ -51,9 +51,12 @@ pub fn write(
     let mut inputs = Inputs::read(request, progress)?;
     refuse_inputs(request, &inputs.manifests.sources, &output)?;
     let mut placed = None;
-    if !inputs.k3s.is_empty() {
+    if !inputs.k3s.is_empty() || !inputs.access().is_open() {
         let mut found = credentials(request, &output)?;
         inputs.warnings.append(&mut found.warnings);
+        if inputs.cluster.registry.tls {
+            found.credentials.want_registry_authority()?;
+        }
         inputs.credentials = Some(found.credentials.clone());
         placed = Some(found);
     }
@@ -76,7 +79,9 @@ pub fn write(
     if let Some(placed) = placed {
         // before the image: one whose credentials are lost is of no use
         let beside = match &output {
-            Output::File(path) if !request.agents_only => Some(path.as_path()),
+            Output::File(path) if !request.agents_only && !inputs.k3s.is_empty() => {
+                Some(path.as_path())
+            }
             _ => None,
         };
         let server = Server::of(&inputs.cluster);
@@ -119,7 +124,7 @@ fn assemble(
     };
 
     if let Some(path) = &request.config
-        && inputs.credentials.is_some()
+        && !inputs.k3s.is_empty()
         && !inputs.agents_only
     {
         fleet::check_charts(path, &inputs.cluster.charts, &loaded.catalog)?;
@@ -137,6 +142,7 @@ fn assemble(
         builder: env!("CARGO_PKG_VERSION").to_owned(),
         built,
         cluster: inputs.cluster.name.clone(),
+        access: inputs.access(),
         arches: inputs
             .packs
             .iter()

@@ -55,7 +55,7 @@ pub struct Registry {
     /// HTTPS with a certificate of the cluster's own authority.
     #[serde(default)]
     pub tls: bool,
-    /// Lines of an htpasswd file (bcrypt). Empty: everybody may read.
+    /// Lines of an htpasswd file (bcrypt), [`crate::htpasswd`]. Empty: everybody may read.
     #[serde(default)]
     pub users: Vec<String>,
 }

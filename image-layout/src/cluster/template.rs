@@ -37,6 +37,9 @@ unmatched: {{role: registry}}
 #   gateway: 192.168.0.1
 #   dns: [192.168.0.1]
 
+# HTTPS for the registry. Who may read it: lines of `htpasswd -nB NAME` under users:
+# registry: {{tls: true}}
+
 # Keys of k3s's own config.yaml, as its documentation names them.
 # k3s:
 #   disable: [traefik]

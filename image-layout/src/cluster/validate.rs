@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use super::{
     API_VERSION, Cluster, ClusterError, KIND, Machine, Match, MatchedBy, Node, Place, Role,
 };
+use crate::htpasswd::HtpasswdLine;
 
 /// Checks a document; `text` serves to tell where in it a value stands.
 pub(super) fn validate(cluster: &Cluster, text: &str) -> Result<(), ClusterError> {
@@ -30,6 +31,7 @@ pub(super) fn validate(cluster: &Cluster, text: &str) -> Result<(), ClusterError
                        a server needs a name: list it under nodes:";
         return Err(document.wrong("unmatched.role", "unmatched", 1, message.to_owned()));
     }
+    document.users(&cluster.registry.users)?;
     for (i, chart) in cluster.charts.iter().enumerate() {
         document.name(&format!("charts[{i}].name"), &chart.name)?;
         if let Some(namespace) = &chart.namespace {
@@ -117,6 +119,19 @@ impl Document<'_> {
             Match::Properties(p) => Some(MatchedBy::Properties(p.clone()).to_string()),
         };
         self.unique("nodes", "match", nodes.iter().map(property))
+    }
+
+    /// Lines of an htpasswd file. No message shows a hash.
+    fn users(&self, users: &[String]) -> Result<(), ClusterError> {
+        let lines = users.iter().map(String::as_str);
+        let Err((i, error)) = HtpasswdLine::all(lines) else {
+            return Ok(());
+        };
+        let line = users.get(i).map_or("", String::as_str);
+        // the same line a second time
+        let nth = 1 + users.iter().take(i).filter(|other| *other == line).count();
+        let path = format!("registry.users[{i}]");
+        Err(self.wrong(&path, line.trim(), nth, error.to_string()))
     }
 
     /// A DNS label: what Kubernetes takes as the name of a node, namespace or release.
@@ -274,6 +289,36 @@ mod tests {
         ] {
             let error = refused(nodes);
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn users_are_checked_with_line_and_column() {
+        let hash = "$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe";
+        let users = |lines: &[String]| {
+            let lines: String = lines.iter().map(|line| format!("  - {line}\n")).collect();
+            format!("registry:\n  tls: true\n  users:\n{lines}")
+        };
+        let good = users(&[format!("alice:{hash}"), format!("'bob:{hash}'")]);
+        let good = format!("apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\n{good}");
+        assert_eq!(parse(good.as_bytes()).unwrap().registry.users.len(), 2);
+        for (lines, start) in [
+            (
+                [format!("alice:{hash}"), "bob:geheim".to_owned()],
+                "line 8, column 5: registry.users[1]: the password of bob is not hashed",
+            ),
+            (
+                [format!("alice:{hash}"), format!("alice:{hash}")],
+                "line 8, column 5: registry.users[1]: alice has a line already",
+            ),
+            (
+                [format!("haulboot-node:{hash}"), format!("alice:{hash}")],
+                "line 7, column 5: registry.users[0]: the name haulboot-node is the nodes' own",
+            ),
+        ] {
+            let error = refused(&users(&lines));
+            assert!(error.starts_with(start), "{error}");
+            assert!(!error.contains("bvIG6"), "{error}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What k3s's deploy controller and its Helm controller would take (k3s: pkg/deploy;
 //! helm-controller: pkg/apis/helm.cattle.io).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -20,13 +21,14 @@ pub fn check(data_dir: &Path) {
     let mut files = Vec::new();
     collect(&data_dir.join("server/manifests"), DEPTH, &mut files);
     files.sort();
+    let users = docker_users(&files);
     for file in files {
         let name = file
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let kinds = match apply(&file) {
+        let kinds = match apply(&file, &users) {
             Ok(kinds) => kinds,
             Err(error) => {
                 report::condition(&format!("manifest {name}"), false, format!("{error:#}"));
@@ -53,7 +55,28 @@ fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn apply(file: &Path) -> Result<Vec<String>> {
+/// What the Secrets among the files say of registries, by their names (kubernetes:
+/// `kubernetes.io/dockerconfigjson`).
+fn docker_users(files: &[PathBuf]) -> Users {
+    let texts = files.iter().flat_map(std::fs::read_to_string);
+    let documents = texts.flat_map(|text| {
+        serde_yaml::Deserializer::from_str(&text)
+            .map_while(|document| Value::deserialize(document).ok())
+            .collect::<Vec<_>>()
+    });
+    documents
+        .filter(|value| value["type"] == "kubernetes.io/dockerconfigjson")
+        .filter_map(|value| {
+            let name = value["metadata"]["name"].as_str()?.to_owned();
+            let config = value["stringData"][".dockerconfigjson"].as_str()?;
+            Some((name, serde_json::from_str(config).ok()?))
+        })
+        .collect()
+}
+
+type Users = BTreeMap<String, serde_json::Value>;
+
+fn apply(file: &Path, users: &Users) -> Result<Vec<String>> {
     let modified = file.metadata()?.modified()?;
     ensure!(
         modified
@@ -77,20 +100,20 @@ fn apply(file: &Path) -> Result<Vec<String>> {
             .as_str()
             .with_context(|| format!("a {kind} has no name"))?;
         if kind == "HelmChart" {
-            chart(name, &value);
+            chart(name, &value, users);
         }
         kinds.push(kind.to_owned());
     }
     Ok(kinds)
 }
 
-fn chart(name: &str, value: &Value) {
-    let outcome = fetch(value).map_err(|error| format!("{error:#}"));
+fn chart(name: &str, value: &Value, users: &Users) {
+    let outcome = fetch(value, users).map_err(|error| format!("{error:#}"));
     report::verdict(&format!("chart {name} can be fetched"), outcome);
 }
 
 /// As Helm does it: the manifest by tag, and the layer with the chart.
-fn fetch(value: &Value) -> Result<String> {
+fn fetch(value: &Value, users: &Users) -> Result<String> {
     ensure!(
         value["apiVersion"] == "helm.cattle.io/v1",
         "it is of another API"
@@ -117,9 +140,19 @@ fn fetch(value: &Value) -> Result<String> {
         .as_str()
         .context("it has no version")?
         .replace('+', "_");
+    let authorization = match spec["dockerRegistrySecret"]["name"].as_str() {
+        None => None,
+        Some(secret) => {
+            let config = users.get(secret);
+            let auth = config.and_then(|config| config["auths"][authority]["auth"].as_str());
+            let auth = auth.with_context(|| format!("no Secret {secret} has {authority}"))?;
+            Some(format!("Basic {auth}"))
+        }
+    };
     let endpoint = Endpoint {
         base: format!("http://{authority}/v2"),
         authority: authority.to_owned(),
+        authorization,
     };
     let answer = get(
         &endpoint,

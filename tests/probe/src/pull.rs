@@ -210,15 +210,25 @@ pub fn get(endpoint: &Endpoint, method: &str, path: &str) -> Result<Response> {
         true => endpoint.authority.clone(),
         false => format!("{}:80", endpoint.authority),
     };
-    let mut stream = http::connect(&authority)?;
-    let accept = [("Accept", ACCEPT)];
-    http::ask(
-        &mut stream,
-        method,
-        &endpoint.authority,
-        &format!("/{base}{path}"),
-        &accept,
-    )
+    let ask = |headers: &[(&str, &str)]| {
+        let mut stream = http::connect(&authority)?;
+        let path = format!("/{base}{path}");
+        http::ask(&mut stream, method, &endpoint.authority, &path, headers)
+    };
+    let answer = ask(&[("Accept", ACCEPT)])?;
+    let Some(authorization) = &endpoint.authorization else {
+        return Ok(answer);
+    };
+    if answer.status != 401 {
+        return Ok(answer);
+    }
+    // it says who it is only where it is asked, and asked for that
+    let challenge = answer.header("www-authenticate").unwrap_or_default();
+    ensure!(
+        challenge.to_ascii_lowercase().starts_with("basic "),
+        "{authority} asks who is there by {challenge:?}"
+    );
+    ask(&[("Accept", ACCEPT), ("Authorization", authorization)])
 }
 
 /// Checks bytes against their digest.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
 use serde::Deserialize;
 
 /// The file. Keys that are not in it are ignored, as k3s ignores them.
@@ -11,6 +12,26 @@ use serde::Deserialize;
 pub struct Registries {
     /// By registry, `docker.io`, or `*` for every other one.
     pub mirrors: BTreeMap<String, Mirror>,
+    /// By the host and port of an endpoint, or `*`.
+    pub configs: BTreeMap<String, Config>,
+}
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// As whom.
+    pub auth: Option<Auth>,
+}
+
+/// A user of a registry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Auth {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
 }
 
 /// Where the images of one registry are to be had.
@@ -29,6 +50,8 @@ pub struct Endpoint {
     pub base: String,
     /// `127.0.0.1:5000`.
     pub authority: String,
+    /// What to say when it asks who is there: the header `Authorization`.
+    pub authorization: Option<String>,
 }
 
 impl Registries {
@@ -46,8 +69,20 @@ impl Registries {
         mirror
             .map_or(&[][..], |mirror| mirror.endpoints.as_slice())
             .iter()
-            .map(|address| endpoint(address))
+            .map(|address| {
+                let mut endpoint = endpoint(address)?;
+                endpoint.authorization = self.authorization(&endpoint.authority);
+                Ok(endpoint)
+            })
             .collect()
+    }
+
+    fn authorization(&self, authority: &str) -> Option<String> {
+        let config = self.configs.get(authority);
+        let auth = config.or_else(|| self.configs.get("*"))?.auth.as_ref()?;
+        let both = format!("{}:{}", auth.username, auth.password);
+        let encoded = base64::engine::general_purpose::STANDARD.encode(both);
+        Some(format!("Basic {encoded}"))
     }
 }
 
@@ -75,6 +110,7 @@ fn endpoint(address: &str) -> Result<Endpoint, String> {
     Ok(Endpoint {
         base: format!("{scheme}://{authority}/{path}"),
         authority: authority.to_owned(),
+        authorization: None,
     })
 }
 
@@ -96,6 +132,21 @@ mod tests {
             Registries::parse("").unwrap().endpoints("docker.io"),
             Ok(vec![])
         );
+    }
+
+    #[test]
+    fn an_endpoint_has_the_user_of_its_own_address() {
+        let registries = Registries::parse(
+            "mirrors:\n  \"*\":\n    endpoint: [\"http://127.0.0.1:5000\", \"https://other.example\"]\n\
+             configs:\n  \"127.0.0.1:5000\":\n    auth: {username: a, password: \"b:c\"}\n",
+        )
+        .unwrap();
+        let endpoints = registries.endpoints("docker.io").unwrap();
+        let said: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.authorization.as_deref())
+            .collect();
+        assert_eq!(said, [Some("Basic YTpiOmM="), None]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod hardware;
 mod step;
 
 pub use hardware::{Card, Hardware, StateDisk, Stick};
-pub use step::{Answers, ClusterIs, Expected, KilledWhile, Kubectl, Step};
+pub use step::{Answers, Asked, ClusterIs, Expected, KilledWhile, Kubectl, Step};
 
 /// One boot test.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,6 +47,10 @@ pub struct Row {
     /// `as-built`, `absent`, or the text of `cluster.yaml`.
     #[serde(default = "as_built")]
     pub config: String,
+    /// The text of `cluster.yaml` that the image is built with, where it must know it: the builder
+    /// makes what it asks for.
+    #[serde(default)]
+    pub built_with: Option<String>,
     /// File name of that text on the stick.
     #[serde(default = "cluster_yaml")]
     pub config_name: String,
@@ -114,6 +118,7 @@ impl Row {
             hauls: self.hauls.clone(),
             k3s: machine.k3s.unwrap_or(self.k3s),
             credentials: machine.credentials,
+            config: self.built_with.clone(),
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Step {
     Status(BTreeMap<String, serde_json::Value>),
     /// A path answers like this.
     Answers(Answers),
+    /// curl, on another machine than the node, gets this answer.
+    Asked(Asked),
     /// Nothing was written to the stick, and the tmpfs that is `/` holds at most so many bytes.
     Untouched {
         /// The bound.
@@ -80,6 +82,26 @@ pub enum Step {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Answers {
+    /// The path asked for.
+    pub path: String,
+    /// The status code.
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// Text in the body.
+    #[serde(default)]
+    pub contains: String,
+}
+
+/// A question by curl.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Asked {
+    /// Whether by HTTPS, with the authority of the image's credentials and no other.
+    #[serde(default)]
+    pub https: bool,
+    /// `NAME:PASSWORD`.
+    #[serde(default)]
+    pub user: Option<String>,
     /// The path asked for.
     pub path: String,
     /// The status code.

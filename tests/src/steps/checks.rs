@@ -1,15 +1,17 @@
 //! Steps on one machine that boot, network and registry are checked by.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use image_layout::status::{Status, StatusLine};
 use serde_json::json;
 
 use super::Node;
-use crate::clients::{fetch, get, helm, skopeo};
+use crate::clients::{fetch, get, helm, run, skopeo};
+use crate::images::registry_ca;
 use crate::qemu::EXIT_BOUND;
-use crate::rows::{Answers, Expected};
+use crate::rows::{Answers, Asked, Expected};
 
 impl Node<'_> {
     pub(super) fn stage(&self, expected: &Expected) -> Result<()> {
@@ -145,6 +147,30 @@ impl Node<'_> {
         );
         let body = String::from_utf8_lossy(&answer.body);
         ensure!(body.contains(&wanted.contains), "{path} answers {body:?}");
+        Ok(())
+    }
+
+    pub(super) fn asked(&self, wanted: &Asked) -> Result<()> {
+        let registry = self.vm.registry()?;
+        let scheme = if wanted.https { "https" } else { "http" };
+        let url = format!("{scheme}://{registry}{}", wanted.path);
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "60"]);
+        // the code on a line of its own behind the body
+        command.args(["--write-out", "\n%{http_code}"]);
+        if wanted.https {
+            let authority = registry_ca(self.built, self.row.k3s);
+            command.arg("--cacert").arg(authority);
+        }
+        if let Some(user) = &wanted.user {
+            command.args(["--user", user]);
+        }
+        let said = run(command.arg(&url), "the package curl")?;
+        let (body, code) = said.rsplit_once('\n').context("curl says no code")?;
+        ensure!(
+            code == wanted.status.to_string() && body.contains(&wanted.contains),
+            "{url} answers {code} {body:?}"
+        );
         Ok(())
     }
 

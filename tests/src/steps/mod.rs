@@ -273,6 +273,7 @@ impl Node<'_> {
             Step::HelmPullAll => self.helm_pull_all(),
             Step::Status(values) => self.status(values),
             Step::Answers(answers) => self.answers(answers),
+            Step::Asked(asked) => self.asked(asked),
             Step::Untouched { root_bytes } => self.untouched(*root_bytes),
             Step::BlobsFail => self.blobs_fail(),
             Step::Cable(cable) => self.vm.cable(*cable),

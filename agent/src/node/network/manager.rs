@@ -5,7 +5,7 @@
 //! address or a lease, so a restart of this process, a card that was reset and the first boot
 //! are the same thing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -51,6 +51,15 @@ pub(in crate::node) struct Reach {
     pub(in crate::node) own: Option<(Ipv4Addr, String)>,
     /// Whether that interface has a cable with somebody at its other end.
     pub(in crate::node) up: bool,
+}
+
+/// Where the rest of the node learns of its network.
+#[derive(Debug)]
+pub(in crate::node) struct Published {
+    /// How the node is reached.
+    pub(in crate::node) reach: watch::Sender<Reach>,
+    /// Every address of its cards.
+    pub(in crate::node) addresses: watch::Sender<BTreeSet<IpAddr>>,
 }
 
 /// How long cards take to agree on a speed with the switch.
@@ -102,20 +111,20 @@ pub(super) struct Manager<'a> {
     pub(super) probed: Option<u32>,
     /// Notices that were given.
     said: Vec<String>,
-    published: watch::Sender<Reach>,
+    published: Published,
     pub(super) retry_at: Option<Instant>,
 }
 
 /// The stage *network* and all that follows: returns only where the kernel can't be talked to.
 /// A network that can't be had is no error but a failed stage; it is tried on. `published` always
-/// holds how the node is reached.
+/// holds how the node is reached, and its addresses.
 pub(in crate::node) async fn run(
     plan: &Plan,
     place: &Place,
     patience: Patience,
     netlink: Netlink,
     mut changes: Changes,
-    published: watch::Sender<Reach>,
+    published: Published,
     reports: &mut Reports,
 ) -> Result<std::convert::Infallible, NetlinkError> {
     reports.begin(Stage::Network);
@@ -183,6 +192,7 @@ impl Manager<'_> {
         self.write_files(&uses);
         let addresses = self.netlink.addresses().await?;
         self.report(&addresses);
+        self.publish_addresses(&addresses);
         self.publish(&uses);
         self.end(&uses).await
     }
@@ -399,10 +409,21 @@ impl Manager<'_> {
             own: Some((one.address.address, one.card.name.clone())),
             up: one.card.carrier,
         });
-        self.published.send_if_modified(|known| {
+        self.published.reach.send_if_modified(|known| {
             let new = *known != reach;
             *known = reach;
             new
+        });
+    }
+
+    fn publish_addresses(&self, addresses: &[Address]) {
+        let of_a_card = |address: &&Address| self.cards.contains_key(&address.index);
+        let of_cards = addresses.iter().filter(of_a_card);
+        let new: BTreeSet<IpAddr> = of_cards.map(|address| address.address).collect();
+        self.published.addresses.send_if_modified(|known| {
+            let changed = *known != new;
+            *known = new;
+            changed
         });
     }
 

@@ -17,5 +17,5 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-pub(super) use manager::{Patience, Reach, run};
+pub(super) use manager::{Patience, Published, Reach, run};
 pub(super) use plan::Plan;

@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use super::netlink::Netlink;
-use super::{Patience, Plan, Reach};
+use super::{Patience, Plan, Published, Reach};
 use crate::node::Place;
 use crate::node::status::Reports;
 use crate::report::{PACKET_BYTES, Report, Sender};
@@ -131,6 +131,10 @@ impl Running {
         )
         .unwrap();
         let (published, reach) = tokio::sync::watch::channel(Reach::default());
+        let published = Published {
+            reach: published,
+            addresses: tokio::sync::watch::Sender::default(),
+        };
         let task = tokio::spawn(async move {
             let (netlink, changes) = Netlink::connect().unwrap();
             let mut reports = Reports::new(Sender::over(child));

@@ -19,7 +19,7 @@ use super::super::files::Files;
 use super::super::layout::Layout;
 use super::super::limits;
 use super::super::referrers::Referrer;
-use super::{Index, StoredManifest, TaggedRepository};
+use super::{Index, StoredManifest, TaggedRepository, as_tag_names_it};
 
 impl Index {
     /// Indexes a catalog over the layout it describes. What is not as the catalog says becomes a
@@ -209,7 +209,7 @@ impl Builder<'_> {
             if let Some(subject) = entry.subject
                 && let Some(referrer) = self.referrer(entry)
             {
-                found.insert((subject, entry.digest), referrer);
+                found.insert((as_tag_names_it(&subject), entry.digest), referrer);
             }
         }
         for (subject, index) in self.fallback_tags() {
@@ -252,13 +252,18 @@ impl Builder<'_> {
         })
     }
 
-    /// Subject and index of every tag of the form `sha256-HEX` (OCI distribution-spec, "Referrers
-    /// Tag Schema"). A truncated SHA-512 can't be turned back into a digest.
+    /// Subject, as [`as_tag_names_it`] has it, and index of every tag of the form `sha256-HEX` or
+    /// `sha512-HEX`, 64 digits both.
     fn fallback_tags(&self) -> Vec<(Digest, Digest)> {
         let tags = self.index.repositories.iter().flat_map(|r| &r.tags);
         tags.filter_map(|(tag, index)| {
             let (algorithm, hex) = tag.as_str().split_once('-')?;
-            Some((Digest::from_parts(algorithm, hex)?, *index))
+            let filled = match algorithm {
+                "sha512" if hex.len() == 64 => format!("{hex:0<128}"),
+                "sha256" => hex.to_owned(),
+                _ => return None,
+            };
+            Some((Digest::from_parts(algorithm, &filled)?, *index))
         })
         .collect()
     }

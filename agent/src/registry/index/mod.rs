@@ -13,7 +13,8 @@ use image_layout::{Digest, Host, Repository, Tag};
 use super::files::Files;
 use super::referrers::Referrer;
 
-pub(super) use names::{NameError, Scope, TagError, as_component};
+pub(crate) use names::as_component;
+pub(super) use names::{NameError, Scope, TagError};
 
 /// What a haul contains, by every name that clients use.
 ///
@@ -32,6 +33,7 @@ pub(super) struct Index {
     hosts: BTreeMap<Host, HeaderValue>,
     manifests: HashMap<Digest, StoredManifest>,
     blobs: HashMap<Digest, u64>,
+    /// By [`as_tag_names_it`].
     referrers: HashMap<Digest, Vec<Referrer>>,
     /// What is under `/files/`.
     pub(super) files: Files,
@@ -59,6 +61,18 @@ impl TaggedRepository {
         match &self.host {
             Some(host) => format!("{}/{}", names::as_component(host), self.path),
             None => self.path.to_string(),
+        }
+    }
+}
+
+/// As much of a digest as a fallback tag has: of SHA-512 the first half (OCI distribution-spec,
+/// "Referrers Tag Schema"), the rest zeros. Two that agree so far do not exist.
+fn as_tag_names_it(digest: &Digest) -> Digest {
+    match *digest {
+        Digest::Sha256(bytes) => Digest::Sha256(bytes),
+        Digest::Sha512(mut bytes) => {
+            bytes.iter_mut().skip(32).for_each(|byte| *byte = 0);
+            Digest::Sha512(bytes)
         }
     }
 }
@@ -101,7 +115,19 @@ impl Index {
 
     /// What refers to a manifest, sorted by digest.
     pub(super) fn referrers(&self, subject: &Digest) -> &[Referrer] {
-        self.referrers.get(subject).map_or(&[], Vec::as_slice)
+        self.referrers
+            .get(&as_tag_names_it(subject))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// The registries that the haul's images came from, sorted.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.keys()
+    }
+
+    /// Number and bytes of all blobs.
+    pub(super) fn blob_totals(&self) -> (usize, u64) {
+        (self.blobs.len(), self.blobs.values().sum())
     }
 
     /// Names of all repositories, or of one host's without the host, sorted.

@@ -19,7 +19,7 @@ use image_layout::{Digest, Host, Repository, Tag};
 use super::{Index, TaggedRepository};
 
 /// A host as the first component of a path: `HOST_PORT` where it has a port.
-pub(in crate::registry) fn as_component(host: &Host) -> String {
+pub(crate) fn as_component(host: &Host) -> String {
     host.as_str().replace(':', "_")
 }
 

@@ -74,6 +74,11 @@ impl Layout {
             path: path.to_owned(),
             error,
         })?;
+        Layout::in_archive(path, file)
+    }
+
+    /// A layout in an archive that is open; `path` is for messages.
+    pub(super) fn in_archive(path: &Path, file: File) -> Result<Layout, LayoutError> {
         let archive = Archive::open(file).map_err(|error| LayoutError::Archive {
             path: path.to_owned(),
             error: Box::new(error),

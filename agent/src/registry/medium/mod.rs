@@ -144,7 +144,8 @@ impl Medium {
     fn read_all(self: Arc<Self>) {
         let _guard = EndOfReading(&self);
         loop {
-            let piece = self.chunk();
+            // whoever waits has the first of it soon
+            let piece = self.chunk().min(limits::CHUNK_BYTES);
             let step = {
                 let mut queue = lock(&self.queue);
                 match queue.turns.next(piece as u64) {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
@@ -41,11 +42,16 @@ pub(in crate::registry) trait Source: Send + Sync {
 /// request or the device's read-ahead, 128 KiB by default (Linux: `mm/readahead.c`).
 const ADVICE_BYTES: u64 = 128 << 10;
 
+/// File systems that are memory (statfs(2); Linux: `include/uapi/linux/magic.h`).
+const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
 /// A part of a file.
 #[derive(Debug)]
 pub(in crate::registry) struct FilePart {
     file: Arc<File>,
     start: u64,
+    /// Known to lie in memory by nature.
+    in_memory: AtomicBool,
 }
 
 impl FilePart {
@@ -57,7 +63,15 @@ impl FilePart {
         FilePart {
             file: blob.file,
             start: blob.start,
+            in_memory: AtomicBool::new(false),
         }
+    }
+
+    fn is_on_memory_file_system(&self) -> bool {
+        // the type differs among architectures
+        #[allow(clippy::unnecessary_cast)]
+        rustix::fs::fstatfs(&self.file)
+            .is_ok_and(|found| MEMORY_FILE_SYSTEMS.contains(&(found.f_type as u64)))
     }
 
     fn advise(&self, offset: u64, length: u64, advice: Advice) {
@@ -70,12 +84,22 @@ impl FilePart {
 
 impl Source for FilePart {
     fn cached(&self, buffer: &mut [u8], offset: u64) -> Cached {
-        let mut slices = [IoSliceMut::new(buffer)];
         let at = self.start + offset;
-        match rustix::io::preadv2(&self.file, &mut slices, at, ReadWriteFlags::NOWAIT) {
+        let flags = match self.in_memory.load(Ordering::Relaxed) {
+            true => ReadWriteFlags::empty(),
+            false => ReadWriteFlags::NOWAIT,
+        };
+        let mut slices = [IoSliceMut::new(&mut *buffer)];
+        match rustix::io::preadv2(&self.file, &mut slices, at, flags) {
             Ok(read) if read > 0 => Cached::Found(read),
-            // preadv2(2): file systems such as FAT's and NFS's never tell
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Cached::Unknown,
+            // preadv2(2): there are file systems that never tell; of some it need not be asked
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                if flags.is_empty() || !self.is_on_memory_file_system() {
+                    return Cached::Unknown;
+                }
+                self.in_memory.store(true, Ordering::Relaxed);
+                self.cached(buffer, offset)
+            }
             // the end of a file that should be longer, and errors, are for `read` to find
             Ok(_) | Err(_) => Cached::Absent,
         }
@@ -101,5 +125,41 @@ impl Source for FilePart {
 
     fn forget(&self, offset: u64, length: u64) {
         self.advise(offset, length, Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// A file in memory that begins with what is not the blob's.
+    fn in_memory() -> FilePart {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::memfd_create("blob", flags).unwrap());
+        file.write_all(b"before").unwrap();
+        file.write_all(&[7; 10_000]).unwrap();
+        let file = Arc::new(file);
+        FilePart::of(BlobFile { file, start: 6 })
+    }
+
+    #[test]
+    fn a_file_system_that_is_memory_never_waits_for_a_medium() {
+        let part = in_memory();
+        let mut buffer = [0; 4096];
+        assert_eq!(part.cached(&mut buffer, 0), Cached::Found(4096));
+        assert_eq!(part.cached(&mut buffer, 9_999), Cached::Found(1));
+        assert_eq!(buffer[0], 7);
+        assert_eq!(part.cached(&mut buffer, 10_000), Cached::Absent);
+    }
+
+    #[test]
+    fn offsets_count_from_the_blob_and_the_end_reads_nothing() {
+        let part = in_memory();
+        let mut buffer = [0; 4096];
+        assert_eq!(part.read(&mut buffer, 9_000).unwrap(), 1_000);
+        assert!(buffer[..1_000] == [7; 1_000]);
+        assert_eq!(part.read(&mut buffer, 10_000).unwrap(), 0);
     }
 }

@@ -234,7 +234,8 @@ async fn an_error_in_the_middle_reaches_every_client_of_the_blob_and_no_other() 
     }
     assert!(good.await.unwrap().unwrap() == fine.bytes(0, fine.size));
     assert!(part.await.unwrap().unwrap() == broken.bytes(6_000_000, broken.size));
-    assert!((1..=4).contains(&medium.errors()), "{}", medium.errors());
+    // once when it was read ahead, and at most once for each who came to it
+    assert!((1..=5).contains(&medium.errors()), "{}", medium.errors());
     until("the end", || medium.is_forgotten()).await;
 }
 

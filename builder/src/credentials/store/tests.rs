@@ -42,7 +42,7 @@ fn what_is_saved_is_for_its_owner_alone_and_is_found_again() {
     let again = open(&directory).unwrap();
     assert_eq!(again.origin, Origin::Reused);
     assert!(again.warnings.is_empty(), "{:?}", again.warnings);
-    for (name, contents) in again.credentials.for_stick(false) {
+    for (name, contents) in again.credentials.for_stick(For::Servers, true) {
         assert_eq!(fs::read(directory.join(&name)).unwrap(), contents, "{name}");
     }
 }
@@ -79,7 +79,11 @@ fn without_its_kubeconfig_the_administrator_gets_a_new_certificate() {
 
 #[test]
 fn every_missing_file_is_named() {
-    for (name, _) in open(&saved().1).unwrap().credentials.for_stick(false) {
+    for (name, _) in open(&saved().1)
+        .unwrap()
+        .credentials
+        .for_stick(For::Servers, true)
+    {
         let (_parent, directory) = saved();
         fs::remove_file(directory.join(&name)).unwrap();
         assert!(refused(&directory).contains(&name), "{name}");
@@ -88,7 +92,7 @@ fn every_missing_file_is_named() {
 
 #[test]
 fn what_does_not_belong_together_is_named() {
-    let other = Credentials::make().unwrap().for_stick(false);
+    let other = Credentials::make().unwrap().for_stick(For::Servers, true);
     for (name, part) in [
         ("tls/client-ca.key", "not the key of the certificate"),
         ("tls/client-ca.crt", "client-ca.key: it is not the key"),
@@ -118,7 +122,7 @@ fn what_does_not_belong_together_is_named() {
 
 #[test]
 fn a_whole_pair_of_another_cluster_is_found_by_the_tokens_or_the_kubeconfig() {
-    let other = Credentials::make().unwrap().for_stick(false);
+    let other = Credentials::make().unwrap().for_stick(For::Servers, true);
     for (pair, part) in [
         ("server-ca", "two clusters"),
         ("client-ca", "not signed by"),
@@ -176,4 +180,71 @@ fn a_fifo_is_not_waited_for() {
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
     assert!(refused(&directory).contains("it is no file"));
+}
+
+#[test]
+fn the_registrys_authority_is_made_once_when_it_is_wanted_and_kept_for_every_image() {
+    let (_parent, directory) = saved();
+    let path = |name: &str| directory.join("tls").join(name);
+    assert!(!path(secrets::REGISTRY_CA).exists());
+    let wanted = || {
+        let mut placed = open(&directory).unwrap();
+        assert!(placed.warnings.is_empty(), "{:?}", placed.warnings);
+        placed.credentials.want_registry_authority().unwrap();
+        let kept = placed.save("edge", server(), None).unwrap();
+        assert_eq!(kept.registry_ca, Some(path(secrets::REGISTRY_CA)));
+        placed.credentials
+    };
+    let first = wanted();
+    let made = fs::read(path(secrets::REGISTRY_CA)).unwrap();
+    wanted();
+    assert_eq!(fs::read(path(secrets::REGISTRY_CA)).unwrap(), made);
+    for name in [secrets::REGISTRY_CA, secrets::REGISTRY_CA_KEY] {
+        let mode = fs::metadata(path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+    // each kind of stick has the key where HTTPS is wanted, and none where it is not
+    let key = format!("{}/{}", secrets::TLS, secrets::REGISTRY_CA_KEY);
+    for whom in [For::Servers, For::Agents, For::Registries] {
+        assert!(first.for_stick(whom, true).contains_key(&key), "{whom:?}");
+        assert!(!first.for_stick(whom, false).contains_key(&key), "{whom:?}");
+    }
+    let files = first.for_stick(For::Registries, true);
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "cluster-secret",
+            "tls/registry-ca.crt",
+            "tls/registry-ca.key"
+        ]
+    );
+    let keys = first.for_stick(For::Agents, true);
+    let keys = keys.keys().filter(|name| name.ends_with(".key"));
+    assert_eq!(keys.collect::<Vec<_>>(), ["tls/registry-ca.key"]);
+}
+
+#[test]
+fn a_registrys_authority_that_is_damaged_is_named_and_half_a_one_is_made_anew() {
+    let (_parent, directory) = saved();
+    let path = |name: &str| directory.join("tls").join(name);
+    let make = || {
+        let mut placed = open(&directory).unwrap();
+        placed.credentials.want_registry_authority().unwrap();
+        placed.save("edge", server(), None).unwrap();
+        placed.warnings
+    };
+    make();
+    let key = fs::read(path(secrets::REGISTRY_CA_KEY)).unwrap();
+    fs::remove_file(path(secrets::REGISTRY_CA_KEY)).unwrap();
+    assert!(refused(&directory).contains("registry-ca.key is missing"));
+    let other = fs::read(path("client-ca.key")).unwrap();
+    fs::write(path(secrets::REGISTRY_CA_KEY), other).unwrap();
+    assert!(refused(&directory).contains("registry-ca.key: it is not the key"));
+    fs::write(path(secrets::REGISTRY_CA_KEY), &key).unwrap();
+    // what an interruption leaves: the key, which is written first
+    fs::remove_file(path(secrets::REGISTRY_CA)).unwrap();
+    assert!(make()[0].contains("a new authority"));
+    assert_ne!(fs::read(path(secrets::REGISTRY_CA_KEY)).unwrap(), key);
+    assert!(open(&directory).unwrap().warnings.is_empty());
 }

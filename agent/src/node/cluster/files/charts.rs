@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
 use image_layout::cluster::Chart;
 use serde_yaml::{Mapping, Value};
 
@@ -10,24 +11,63 @@ use crate::registry::NODE_PORT;
 /// Names of the files, and so of k3s's Addons, begin with it.
 pub(super) const PREFIX: &str = "haulboot-chart-";
 
-/// Each chart's file name and contents.
-pub(super) fn files(charts: &[Chart]) -> BTreeMap<String, Vec<u8>> {
+/// The file with the registry's user, where charts need one.
+pub(super) const USER_FILE: &str = "haulboot-registry-user.yaml";
+/// Name of the Secret in it.
+const USER_SECRET: &str = "haulboot-registry-user";
+
+/// Each chart's file name and contents; and, where the registry asks for a `user`, name and
+/// password, a Secret with it.
+pub(super) fn files(charts: &[Chart], user: Option<&(&str, String)>) -> BTreeMap<String, Vec<u8>> {
     let file = |chart: &Chart| {
         let name = format!("{PREFIX}{}.yaml", chart.name);
-        let text = image_layout::yaml::render(&resource(chart));
+        let text = image_layout::yaml::render(&resource(chart, user.is_some()));
         (name, text.into_bytes())
     };
-    charts.iter().map(file).collect()
+    let mut files: BTreeMap<_, _> = charts.iter().map(file).collect();
+    if let Some((name, password)) = user
+        && charts.iter().any(is_of_the_haul)
+    {
+        let text = image_layout::yaml::render(&user_secret(name, password));
+        files.insert(USER_FILE.to_owned(), text.into_bytes());
+    }
+    files
+}
+
+/// A chart of the haul is named by its path; another one by a URL.
+fn is_of_the_haul(chart: &Chart) -> bool {
+    !chart.chart.contains("://")
+}
+
+/// A `kubernetes.io/dockerconfigjson`, which helm-controller mounts as `.docker/config.json` in its
+/// job's home (k3s-io/helm-controller: pkg/controllers/chart `setDockerRegistrySecret`); Helm looks
+/// there for a registry's user.
+fn user_secret(name: &str, password: &str) -> Value {
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+    let registry = format!("127.0.0.1:{NODE_PORT}");
+    let config = serde_json::json!({"auths": {registry: {"auth": auth}}});
+    let metadata = Mapping::from_iter([
+        ("name".into(), USER_SECRET.into()),
+        ("namespace".into(), "kube-system".into()),
+    ]);
+    let data = Mapping::from_iter([(".dockerconfigjson".into(), config.to_string().into())]);
+    Value::Mapping(Mapping::from_iter([
+        ("apiVersion".into(), "v1".into()),
+        ("kind".into(), "Secret".into()),
+        ("metadata".into(), metadata.into()),
+        ("type".into(), "kubernetes.io/dockerconfigjson".into()),
+        ("stringData".into(), data.into()),
+    ]))
 }
 
 /// A `HelmChart` (k3s-io/helm-controller: pkg/apis/helm.cattle.io/v1).
 ///
 /// With `bootstrap` its job runs on a server, in the host's network: there the server's own
 /// registry is at the loopback address, and neither pod network nor DNS are needed.
-fn resource(chart: &Chart) -> Value {
+fn resource(chart: &Chart, needs_user: bool) -> Value {
     let mut spec = Mapping::new();
     let mut set = |key: &str, value: Value| drop(spec.insert(key.into(), value));
-    if chart.chart.contains("://") {
+    if !is_of_the_haul(chart) {
         set("chart", chart.chart.as_str().into());
     } else {
         let path = chart.chart.trim_matches('/');
@@ -36,6 +76,10 @@ fn resource(chart: &Chart) -> Value {
             format!("oci://127.0.0.1:{NODE_PORT}/{path}").into(),
         );
         set("plainHTTP", true.into());
+        if needs_user {
+            let secret = Mapping::from_iter([("name".into(), USER_SECRET.into())]);
+            set("dockerRegistrySecret", secret.into());
+        }
     }
     if let Some(version) = &chart.version {
         // a tag has `_` where Helm's version has `+`, and no version has `_`
@@ -71,7 +115,7 @@ mod tests {
 
     fn written(chart: &str) -> (String, String) {
         let chart = serde_yaml::from_str(chart).unwrap();
-        let (name, text) = files(&[chart]).pop_first().unwrap();
+        let (name, text) = files(&[chart], None).pop_first().unwrap();
         (name, String::from_utf8(text).unwrap())
     }
 
@@ -101,5 +145,34 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("targetNamespace: \"default\"\n"), "{text}");
+    }
+
+    #[test]
+    fn where_the_registry_asks_for_a_user_helm_has_one() {
+        let charts: Vec<Chart> = ["hauler/hello-world", "oci://other.example/chart"]
+            .map(|chart| {
+                serde_yaml::from_str(&format!("{{name: a-{}, chart: \"{chart}\"}}", chart.len()))
+            })
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let user = ("haulboot-node", "a9".to_owned());
+        let text = |charts: &[Chart], name: &str| {
+            let files = files(charts, Some(&user));
+            files
+                .get(name)
+                .map(|text| String::from_utf8(text.clone()).unwrap())
+        };
+        let secret = text(&charts, USER_FILE).unwrap();
+        // haulboot-node:a9
+        let auth = r#"\"127.0.0.1:5000\":{\"auth\":\"aGF1bGJvb3Qtbm9kZTphOQ==\"}"#;
+        assert!(secret.contains(auth), "{secret}");
+        let field = "  dockerRegistrySecret:\n    name: \"haulboot-registry-user\"\n";
+        let of_haul = text(&charts, "haulboot-chart-a-18.yaml").unwrap();
+        assert!(of_haul.contains(field), "{of_haul}");
+        // nobody else is sent the password
+        let other = text(&charts, "haulboot-chart-a-25.yaml").unwrap();
+        assert!(!other.contains("dockerRegistrySecret"), "{other}");
+        assert_eq!(text(&charts[1..], USER_FILE), None);
     }
 }

@@ -41,7 +41,7 @@ pub(in crate::node) use self::links::carried_k3s;
 pub(in crate::node) use self::server::server_address;
 use self::user_keys::UserKeys;
 use self::write::below;
-use super::super::Place;
+use super::super::{Place, access};
 
 /// What of `k3s:` matters outside of k3s's own files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +112,8 @@ pub(in crate::node) fn lay_down(place: &Place, facts: &Facts) -> Result<LaidDown
     let config = config::compose(facts, &user, &data_dir, &tokens);
     config::write(root, &config)?;
     notices.extend(config.notices);
-    registries::write(root, &facts.hosts)?;
+    let registry_user = access::own_user(&on_haul, &facts.cluster);
+    registries::write(root, &facts.hosts, registry_user.as_ref())?;
     if data_dir != Path::new(paths::node::K3S_DATA) {
         notices.push(format!(
             "`state:` makes its place for {}; `data-dir: {}` under `k3s:` has images and data where \
@@ -122,7 +123,8 @@ pub(in crate::node) fn lay_down(place: &Place, facts: &Facts) -> Result<LaidDown
         ));
     }
     if facts.role == Role::Server {
-        notices.extend(applied(root, &on_haul, facts, &user, &data_dir)?);
+        let charts = charts::files(&facts.cluster.charts, registry_user.as_ref());
+        notices.extend(applied(root, &on_haul, facts, &user, &data_dir, &charts)?);
     }
     in_place::clear(root, &data_dir);
     let hash = facts.k3s.data.as_deref();
@@ -149,17 +151,17 @@ fn applied(
     facts: &Facts,
     user: &UserKeys,
     data_dir: &Path,
+    charts: &BTreeMap<String, Vec<u8>>,
 ) -> Result<Vec<String>, FilesError> {
     let to = below(root, data_dir).join("server/manifests");
     let mut notices = Vec::new();
-    let charts = charts::files(&facts.cluster.charts);
     if !charts.is_empty() && user.on("disable-helm-controller") {
         notices.push(
             "no chart is installed: `disable-helm-controller` stands under `k3s:`".to_owned(),
         );
     }
-    let of_charts = |name: &str| name.starts_with(charts::PREFIX);
-    let mut removed = manifests::settle(&to, of_charts, &charts)?;
+    let of_charts = |name: &str| name.starts_with(charts::PREFIX) || name == charts::USER_FILE;
+    let mut removed = manifests::settle(&to, of_charts, charts)?;
     let from = on_haul.join(paths::haul::MANIFESTS);
     let (files, missing): (BTreeMap<_, _>, _) = manifests::files(&from, &facts.cluster.manifests)?;
     notices.extend(missing);

@@ -1,49 +1,49 @@
 //! `/etc/rancher/k3s/registries.yaml`: every image comes from the node's own registry.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
 use super::FilesError;
 use super::write::{below, directory, put};
+use crate::mirrors::rancher;
 use crate::registry::NODE_PORT;
 
 /// Where k3s looks for it (k3s: pkg/cli/cmds/agent.go, `private-registry`).
 const PATH: &str = "etc/rancher/k3s/registries.yaml";
-/// Images without a host are Docker's, and so are k3s's own.
-const DOCKER: &str = "docker.io";
-/// Every registry that is not named.
-const ANY: &str = "*";
 
-/// Writes the file. `hosts` are the registries of the haul's images.
-pub(super) fn write(root: &Path, hosts: &[String]) -> Result<(), FilesError> {
+/// Writes the file. `hosts` are the registries of the haul's images, `user` the name and password
+/// that the node's own registry asks for, if it does.
+pub(super) fn write(
+    root: &Path,
+    hosts: &[String],
+    user: Option<&(&str, String)>,
+) -> Result<(), FilesError> {
     let path = below(root, Path::new(PATH));
     if let Some(parent) = path.parent() {
         directory(parent, 0o755)?;
     }
-    let text = image_layout::yaml::render(&document(hosts));
+    let text = image_layout::yaml::render(&document(hosts, user));
     put(&path, text.as_bytes()).map(drop)
 }
 
-/// Each registry is named though `*` stands for all: some releases of k3s had faults with `*`
-/// alone. There is no `configs:`: an entry for one of these hosts would bring its own address back
-/// as a fallback (k3s: pkg/agent/containerd, getHostConfigs).
-fn document(hosts: &[String]) -> Value {
-    let endpoint = Value::from(format!("http://127.0.0.1:{NODE_PORT}"));
-    let hosts: BTreeSet<&str> = hosts
-        .iter()
-        .map(String::as_str)
-        .chain([DOCKER, ANY])
-        .collect();
-    let mirrors: Mapping = hosts
-        .into_iter()
-        .map(|host| {
-            let mirror = Mapping::from_iter([("endpoint".into(), vec![endpoint.clone()].into())]);
-            (host.into(), mirror.into())
-        })
-        .collect();
-    Value::Mapping(Mapping::from_iter([("mirrors".into(), mirrors.into())]))
+/// `configs:` has no entry but the node's own registry's: one for a mirrored host would bring
+/// its own address back as a fallback (k3s: pkg/agent/containerd, getHostConfigs). That registry
+/// answers its own machine over HTTP, whatever it asks of others, so that no authority is needed.
+fn document(hosts: &[String], user: Option<&(&str, String)>) -> Value {
+    let endpoint = format!("http://127.0.0.1:{NODE_PORT}");
+    let mirrors = rancher::mirrors(&endpoint, hosts.iter().map(String::as_str));
+    let mut document = Mapping::from_iter([("mirrors".into(), mirrors)]);
+    if let Some((name, password)) = user {
+        let of = |key: &str, value: Value| Value::from(Mapping::from_iter([(key.into(), value)]));
+        let auth = Mapping::from_iter([
+            ("username".into(), (*name).into()),
+            ("password".into(), password.as_str().into()),
+        ]);
+        let own = format!("127.0.0.1:{NODE_PORT}");
+        document.insert("configs".into(), of(&own, of("auth", auth.into())));
+    }
+    Value::Mapping(document)
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn every_registry_of_the_haul_and_any_other_is_the_nodes_own() {
         let hosts = ["quay.io", "docker.io", "10.0.0.1:5000"].map(str::to_owned);
-        let text = image_layout::yaml::render(&document(&hosts));
+        let text = image_layout::yaml::render(&document(&hosts, None));
         let mirror = "    endpoint:\n      - \"http://127.0.0.1:5000\"\n";
         assert_eq!(
             text,
@@ -62,5 +62,15 @@ mod tests {
                  quay.io:\n{mirror}"
             )
         );
+    }
+
+    #[test]
+    fn k3s_has_the_nodes_password_where_the_registry_asks_for_one() {
+        let user = ("haulboot-node", "a9".to_owned());
+        let text = image_layout::yaml::render(&document(&[], Some(&user)));
+        let configs = "configs:\n  \"127.0.0.1:5000\":\n    auth:\n      \
+                       username: \"haulboot-node\"\n      password: \"a9\"\n";
+        assert!(text.ends_with(configs), "{text}");
+        assert!(text.starts_with("mirrors:\n"), "{text}");
     }
 }

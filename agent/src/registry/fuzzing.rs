@@ -1,0 +1,415 @@
+//! What holds for every input: one function a fuzz target of `fuzz/`, all of them run by `make test`
+//! with random input, too.
+//!
+//! - Nothing panics.
+//! - No answer is a 5xx. Every blob of these hauls lies in memory: there is no medium to fail.
+//! - An answer of status 200 with a digest in its header has bytes of that digest.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a broken promise is found by a panic
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use image_layout::Digest;
+use image_layout::catalog::BlobSource as _;
+use image_layout::digest::Hasher;
+use tokio::runtime::Runtime;
+
+use super::handler;
+use super::layout::Layout;
+use super::query::Query;
+use super::range::Wanted;
+use super::router::Route;
+use super::state::Registry;
+use super::status::StatusSource;
+
+/// Bytes of a blob that is asked for; what is larger was not put there by these functions.
+const BLOB_BYTES: u64 = 1 << 20;
+
+/// The router, by the path of a request's target.
+pub fn router(path: &str) {
+    match Route::parse(path) {
+        Route::File(name) | Route::FileByDigest(_, name) => {
+            assert!(name.split('/').all(|part| !matches!(part, "" | "." | "..")));
+            assert!(!name.chars().any(char::is_control));
+        }
+        Route::Blob(name, _) | Route::Manifest(name, _) | Route::Tags(name) => {
+            assert!(!name.chars().any(char::is_control));
+        }
+        _ => {}
+    }
+}
+
+/// The `Range` header, for a representation of `size` bytes.
+pub fn range(value: &str, size: u64) {
+    if let Wanted::Part { first, last } = Wanted::parse(value, size) {
+        assert!(first <= last && last < size);
+    }
+}
+
+/// The query.
+pub fn query(raw: &str) {
+    let query = Query::parse(raw);
+    assert!(query.artifact_types.len() <= raw.split('&').count());
+}
+
+/// The index of a tar archive: every blob of it lies within the file.
+pub fn archive(bytes: &[u8]) {
+    let Ok(layout) = Layout::in_archive(Path::new("haul.tar"), memory(bytes)) else {
+        return;
+    };
+    let Ok(catalog) = layout.catalog() else {
+        return;
+    };
+    for blob in &catalog.blobs {
+        let size = layout
+            .size(&blob.digest)
+            .expect("a catalogued blob is there");
+        assert!(size <= bytes.len() as u64);
+        let read = layout
+            .read_blob(&blob.digest, size)
+            .expect("it can be read");
+        assert_eq!(read.len() as u64, size);
+    }
+}
+
+/// The loader of layouts, and everything that can be asked for of what it loads.
+///
+/// `input` is the files of a layout, each ended by a line `--`: blobs, and last `index.json`, or
+/// `catalog.json` if it has `"format"`. In it `@N` stands for digest and size of the blob N before
+/// it, as a descriptor has them, since nothing random has the digest of anything.
+pub fn layout(input: &str) {
+    let mut described: Vec<(String, String)> = Vec::new();
+    let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
+    let files: Vec<&str> = input.split("\n--\n").take(64).collect();
+    for (nth, file) in files.iter().enumerate() {
+        let mut text = (*file).to_owned();
+        for (name, descriptor) in described.iter().rev() {
+            text = text.replace(name, descriptor);
+            if text.len() > 1 << 20 {
+                return;
+            }
+        }
+        if nth + 1 == files.len() {
+            let name = match text.contains("\"format\"") {
+                true => "catalog.json",
+                false => "index.json",
+            };
+            entries.push((name.to_owned(), text.into_bytes()));
+            break;
+        }
+        let digest = Digest::sha256_of(text.as_bytes());
+        let descriptor = format!("\"digest\":\"{digest}\",\"size\":{}", text.len());
+        described.push((format!("@{nth}"), descriptor));
+        entries.push((digest.blob_path(), text.into_bytes()));
+    }
+    let Ok(layout) = Layout::in_archive(Path::new("haul.tar"), memory(&pack(&entries))) else {
+        return;
+    };
+    let Ok(catalog) = layout.catalog() else {
+        return;
+    };
+    let digests: Vec<Digest> = catalog.blobs.iter().map(|blob| blob.digest).collect();
+    let names: Vec<String> = catalog
+        .artifacts
+        .iter()
+        .map(|a| a.repository.to_string())
+        .collect();
+    let Ok((registry, _)) = Registry::over(layout, StatusSource::Own(Box::default())) else {
+        return;
+    };
+    let registry = Arc::new(registry);
+    for path in [
+        "/",
+        "/status",
+        "/files/",
+        "/files/?format=json",
+        "/v2/_catalog",
+    ] {
+        ask(&registry, path, &[]);
+    }
+    for name in names.iter().take(8) {
+        ask(&registry, &format!("/v2/{name}/tags/list"), &[]);
+        for digest in digests.iter().take(8) {
+            for kind in ["manifests", "blobs", "referrers"] {
+                ask(&registry, &format!("/v2/{name}/{kind}/{digest}"), &[]);
+            }
+        }
+    }
+}
+
+/// The `Host` header, which the page shows: no host brings markup of its own.
+pub fn host(value: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(value) else {
+        return;
+    };
+    let marks = |host: HeaderValue| {
+        let page = ask(small(), "/", &[(header::HOST, host)]);
+        page.iter().filter(|byte| **byte == b'<').count()
+    };
+    assert!(marks(value) <= marks(HeaderValue::from_static("haul.test:5000")));
+}
+
+/// A whole request: method, target and headers as HTTP has them, one a line.
+pub fn request(text: &str) {
+    let mut lines = text.lines();
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let (method, target) = (
+        first.next().unwrap_or_default(),
+        first.next().unwrap_or_default(),
+    );
+    let mut request = Request::builder()
+        .method(Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET))
+        .uri(target);
+    for line in lines.take(20) {
+        if let Some((name, value)) = line.split_once(": ") {
+            request = request.header(name, value);
+        }
+    }
+    if let Ok(request) = request.body(Body::empty()) {
+        send(small(), request);
+    }
+}
+
+/// A file in memory.
+fn memory(bytes: &[u8]) -> File {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::memfd_create("haul", flags).expect("memory"));
+    file.write_all(bytes).expect("memory");
+    file.rewind().expect("memory");
+    file
+}
+
+fn pack(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, data) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        tar.append_data(&mut header, name, data.as_slice())
+            .expect("a short name");
+    }
+    tar.into_inner().expect("memory")
+}
+
+/// A haul with one image.
+fn small() -> &'static Arc<Registry> {
+    static SMALL: OnceLock<Arc<Registry>> = OnceLock::new();
+    SMALL.get_or_init(|| {
+        let mut entries = Vec::new();
+        let mut blob = |text: &str| {
+            let digest = Digest::sha256_of(text.as_bytes());
+            entries.push((digest.blob_path(), text.as_bytes().to_vec()));
+            format!("\"digest\":\"{digest}\",\"size\":{}", text.len())
+        };
+        let config = blob("{}");
+        let layer = blob("layer");
+        let manifest = blob(&format!(
+            "{{\"schemaVersion\":2,\"config\":{{\"mediaType\":\"a/b\",{config}}},\
+             \"layers\":[{{\"mediaType\":\"c/d\",{layer}}}]}}"
+        ));
+        let index = format!(
+            "{{\"manifests\":[{{\"mediaType\":\"a/b\",{manifest},\"annotations\":{{\
+             \"io.containerd.image.name\":\"a.test/app:1\",\
+             \"org.opencontainers.image.ref.name\":\"app:1\"}}}}]}}"
+        );
+        entries.push(("index.json".to_owned(), index.into_bytes()));
+        let layout = Layout::in_archive(Path::new("haul.tar"), memory(&pack(&entries)));
+        let (registry, _) =
+            Registry::over(layout.expect("a haul"), StatusSource::Own(Box::default()))
+                .expect("a haul");
+        Arc::new(registry)
+    })
+}
+
+fn ask(
+    registry: &Arc<Registry>,
+    target: &str,
+    headers: &[(header::HeaderName, HeaderValue)],
+) -> Vec<u8> {
+    let mut request = Request::builder().uri(target);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    match request.body(Body::empty()) {
+        Ok(request) => send(registry, request),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Sends a request and sees that what holds for every answer holds for its answer.
+fn send(registry: &Arc<Registry>, request: Request<Body>) -> Vec<u8> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    });
+    let shown = format!("{request:?}");
+    let get = request.method() == Method::GET;
+    let (parts, body) = runtime.block_on(async {
+        let response = handler::handle(State(Arc::clone(registry)), request).await;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body");
+        (parts, body.to_bytes())
+    });
+    assert!(parts.status.as_u16() < 500, "{shown}: {}", parts.status);
+    let digest = parts.headers.get("docker-content-digest");
+    if get
+        && parts.status == StatusCode::OK
+        && body.len() as u64 <= BLOB_BYTES
+        && let Some(digest) = digest
+    {
+        let digest: Digest = digest.to_str().unwrap().parse().unwrap();
+        let mut hasher = Hasher::like(&digest);
+        hasher.update(&body);
+        assert_eq!(hasher.finish(), digest, "{shown}");
+    }
+    body.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces that requests are made of, so that random ones come far.
+    fn target() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("/v2/"),
+            Just("a.test"),
+            Just("/app"),
+            Just("/manifests/"),
+            Just("/blobs/"),
+            Just("/referrers/"),
+            Just("/tags/list"),
+            Just("1"),
+            Just("sha256:"),
+            Just("%3A"),
+            Just("?ns=a.test"),
+            Just("&n="),
+            Just("&last=0"),
+            Just("artifactType=x"),
+            Just("/files/"),
+            Just(".."),
+            Just("%2e"),
+            Just("%00"),
+            Just("/"),
+            Just("?"),
+            Just("_catalog"),
+            Just("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ];
+        proptest::collection::vec(piece, 0..9).prop_map(|pieces| pieces.concat())
+    }
+
+    /// Pieces that JSON of a layout is made of.
+    fn json() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("{"),
+            Just("}"),
+            Just("["),
+            Just("]"),
+            Just(","),
+            Just(":"),
+            Just("null"),
+            Just("\"manifests\":"),
+            Just("\"layers\":"),
+            Just("\"config\":"),
+            Just("\"subject\":"),
+            Just("\"annotations\":"),
+            Just("\"mediaType\":\"a/b\""),
+            Just("@0"),
+            Just("@1"),
+            Just("@2"),
+            Just("\"io.containerd.image.name\":\"a.test/b:1\""),
+            Just("{\"mediaType\":\"a/b\",@0}"),
+            Just("\"kind\":\"dev.hauler/image\""),
+            Just("1e999"),
+            Just("\"size\":-1"),
+            Just("\n--\n"),
+        ];
+        proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    /// A layout that has one image, with something changed.
+    fn nearly() -> impl Strategy<Value = String> {
+        const GOOD: &str = "{}\n--\nlayer\n--\n\
+            {\"schemaVersion\":2,\"config\":{\"mediaType\":\"a/b\",@0},\"layers\":[{\"mediaType\":\"c/d\",@1}],\
+            \"subject\":{\"mediaType\":\"a/b\",@1},\"annotations\":{\"a\":\"b\"}}\n--\n\
+            {\"manifests\":[{\"mediaType\":\"a/b\",@2}]}\n--\n\
+            {\"manifests\":[{\"mediaType\":\"a/b\",@3,\"annotations\":{\"kind\":\"dev.hauler/imageIndex\",\
+            \"io.containerd.image.name\":\"a.test/b:1\",\"org.opencontainers.image.ref.name\":\"b:1\"}},\
+            {\"mediaType\":\"a/b\",@2,\"annotations\":{\"kind\":\"dev.hauler/referrers/x\",\
+            \"io.containerd.image.name\":\"a.test/b:1\"}}]}";
+        let change = (any::<prop::sample::Index>(), "\\PC{0,4}");
+        proptest::collection::vec(change, 0..4).prop_map(|changes| {
+            let mut text = GOOD.to_owned();
+            for (at, with) in changes {
+                let at = at.index(text.len());
+                if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
+                    text.replace_range(at..=at, &with);
+                }
+            }
+            text
+        })
+    }
+
+    #[test]
+    fn the_layout_that_is_varied_is_served() {
+        let registry = small();
+        let manifest = ask(registry, "/v2/a.test/app/manifests/1", &[]);
+        assert!(manifest.starts_with(b"{\"schemaVersion\""));
+    }
+
+    proptest! {
+        #[test]
+        fn target_router_holds(random in "\\PC{0,80}", made in target()) {
+            router(&random);
+            router(&made);
+        }
+
+        #[test]
+        fn target_range_holds(value in "(bytes=)?[0-9,-]{0,30}|\\PC{0,30}", size in any::<u64>()) {
+            range(&value, size);
+        }
+
+        #[test]
+        fn target_query_holds(random in "\\PC{0,80}", made in target()) {
+            query(&random);
+            query(&made);
+        }
+
+        #[test]
+        fn target_archive_holds(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+            archive(&bytes);
+        }
+
+        #[test]
+        fn target_layout_holds(made in json(), nearly in nearly()) {
+            layout(&made);
+            layout(&nearly);
+        }
+
+        #[test]
+        fn target_host_holds(value in proptest::collection::vec(any::<u8>(), 0..60), text in "[<>a-z.:/\"&\\[\\]]{0,20}") {
+            host(&value);
+            host(text.as_bytes());
+        }
+
+        #[test]
+        fn target_request_holds(
+            method in "GET|HEAD|POST|X", made in target(), range in "bytes=[0-9]{0,3}-[0-9]{0,3}",
+            tag in "(W/)?\"[a-f0-9:]{0,8}\"|\\*", random in "\\PC{0,80}",
+        ) {
+            request(&format!("{method} {made}\nRange: {range}\nIf-None-Match: {tag}\nIf-Range: {tag}"));
+            request(&random);
+        }
+    }
+}

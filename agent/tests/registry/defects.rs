@@ -1,0 +1,203 @@
+//! What Hauler's own server was seen to do wrong, one test each, by the numbers of
+//! `docs/registry.md`. Defects of reading and writing hauls (7, 12) are the builder's to avoid, and
+//! tested there.
+
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use image_layout::Digest;
+use serde_json::json;
+
+use crate::client::{connect, get, raw};
+use crate::layout::{HUGE, OCI_INDEX, OCI_MANIFEST, Writer};
+use crate::server::{Server, serve};
+
+const FILE: (&str, &str) = (
+    "application/vnd.content.hauler.file.local.config.v1+json",
+    "{}",
+);
+
+#[test]
+fn defect_01_the_catalog_is_not_empty_and_takes_n() {
+    let served = serve();
+    let all = get(served.at, "/v2/_catalog");
+    assert!(all.json()["repositories"].as_array().unwrap().len() > 5);
+    let page = get(served.at, "/v2/_catalog?n=2");
+    assert_eq!(page.status, 200);
+    assert_eq!(page.json()["repositories"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn defect_02_referrers_are_discovered_by_the_api_and_by_the_tag() {
+    let served = serve();
+    let subject = served.written.db_a;
+    let listed = get(
+        served.at,
+        &format!("/v2/a.test/shop/db/referrers/{subject}"),
+    );
+    assert_eq!(listed.json()["manifests"].as_array().unwrap().len(), 3);
+    let tag = format!("/v2/a.test/shop/db/manifests/sha256-{}", subject.hex());
+    assert_eq!(get(served.at, &tag).status, 200);
+}
+
+#[test]
+fn defect_03_an_image_by_an_index_digest_that_was_lost_is_said_and_its_platform_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    let lost = Digest::sha256_of(b"the index that was left behind");
+    let child = writer.named(&format!("a.test/app@{lost}"), "amd64", json!({}));
+    writer.finish();
+    let server = Server::over(dir.path());
+    let path = |digest: &Digest| format!("/v2/a.test/app/manifests/{digest}");
+    assert_eq!(get(server.address, &path(&child)).status, 200);
+    let answer = get(server.address, &path(&lost));
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (404, "MANIFEST_UNKNOWN")
+    );
+    let notices = get(server.address, "/status").json()["notices"].to_string();
+    assert!(
+        notices.contains("can't be pulled by that digest"),
+        "{notices}"
+    );
+}
+
+#[test]
+fn defect_04_equal_names_of_two_registries_are_both_served_at_every_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    // one is an index, one a manifest: which of them Hauler serves is chance
+    let (child, bytes) = writer.image("child", json!({}));
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_MANIFEST, "digest": child, "size": bytes.len()}]});
+    let index = serde_json::to_vec(&index).unwrap();
+    let first = writer.blob(&index);
+    writer.name(
+        "docker.io/library/x:1",
+        "imageIndex",
+        OCI_INDEX,
+        first,
+        index.len(),
+    );
+    let second = writer.named("quay.test/library/x:1", "other", json!({}));
+    writer.finish();
+    for _ in 0..3 {
+        let server = Server::over(dir.path());
+        let digest = |path: &str| {
+            let answer = get(server.address, path);
+            answer.header("docker-content-digest").map(str::to_owned)
+        };
+        for (path, wanted) in [
+            ("/v2/library/x/manifests/1", first),
+            ("/v2/library/x/manifests/1?ns=docker.io", first),
+            ("/v2/docker.io/library/x/manifests/1", first),
+            ("/v2/library/x/manifests/1?ns=quay.test", second),
+            ("/v2/quay.test/library/x/manifests/1", second),
+        ] {
+            assert_eq!(digest(path), Some(wanted.to_string()), "{path}");
+        }
+    }
+}
+
+#[test]
+fn defect_05_a_path_that_looks_like_a_host_stays_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    let digest = writer.named("registry.lab.test/my.org/app:1", "dotted", json!({}));
+    let deep = writer.named("registry.lab.test/a/b.c/d_e/f--g:1", "deep", json!({}));
+    writer.finish();
+    let server = Server::over(dir.path());
+    for (path, wanted) in [
+        ("my.org/app", digest),
+        ("registry.lab.test/my.org/app", digest),
+        ("a/b.c/d_e/f--g", deep),
+    ] {
+        let answer = get(server.address, &format!("/v2/{path}/manifests/1"));
+        let found = answer.header("docker-content-digest").map(str::to_owned);
+        assert_eq!(found, Some(wanted.to_string()), "{path}");
+    }
+    assert_eq!(get(server.address, "/v2/app/manifests/1").status, 404);
+}
+
+#[test]
+fn defect_06_a_chart_is_found_by_helms_tag_as_well_as_haulers() {
+    let served = serve();
+    for tag in ["1.0.0_up2", "1.0.0-up2"] {
+        let answer = get(served.at, &format!("/v2/hauler/up/manifests/{tag}"));
+        assert_eq!(answer.status, 200, "{tag}");
+    }
+}
+
+#[test]
+fn defect_08_a_space_in_a_files_name_and_two_files_of_one_name_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    writer.content("hauler/my notes.txt:latest", FILE, "my notes.txt", "spaced");
+    let [_, one] = writer.content("hauler/a.txt:latest", FILE, "a.txt", "one");
+    let [_, two] = writer.content("other/a.txt:latest", FILE, "a.txt", "two");
+    writer.finish();
+    let server = Server::over(dir.path());
+    assert_eq!(get(server.address, "/files/my%20notes.txt").body, b"spaced");
+    for (digest, text) in [(one, "one"), (two, "two")] {
+        let answer = get(server.address, &format!("/files/{digest}/a.txt"));
+        assert_eq!(answer.body, text.as_bytes());
+    }
+}
+
+/// A little each second for longer than Hauler's limit of a minute.
+#[test]
+fn defect_09_a_slow_download_is_not_cut_off_after_a_minute() {
+    let served = serve();
+    let path = format!("/v2/a.test/huge/image/blobs/{}", served.written.huge);
+    let mut stream = connect(served.at);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let started = Instant::now();
+    let mut piece = vec![0; 1 << 20];
+    let mut read = 0;
+    while started.elapsed() < Duration::from_secs(63) {
+        read += stream.read(&mut piece).unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    loop {
+        match stream.read(&mut piece).unwrap() {
+            0 => break,
+            more => read += more,
+        }
+    }
+    assert!(read as u64 > HUGE, "{read}");
+}
+
+#[test]
+fn defect_10_what_was_removed_from_a_haul_is_gone_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    writer.named("a.test/stays:1", "stays", json!({}));
+    let gone = writer.named("a.test/goes:1", "goes", json!({}));
+    let entries = writer.entries.clone();
+    writer.finish();
+    let server = Server::over(dir.path());
+    assert_eq!(get(server.address, "/v2/goes/manifests/1").status, 200);
+    drop(server);
+    let mut writer = Writer::new(dir.path());
+    writer.entries = entries[..1].to_vec();
+    writer.finish();
+    let server = Server::over(dir.path());
+    // its blobs still lie there
+    assert_eq!(get(server.address, "/v2/goes/manifests/1").status, 404);
+    let blob = format!("/v2/stays/blobs/{gone}");
+    assert_eq!(get(server.address, &blob).status, 404);
+    assert_eq!(get(server.address, "/v2/stays/manifests/1").status, 200);
+}
+
+#[test]
+fn defect_11_a_manifest_needs_no_accept() {
+    let served = serve();
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain\r\n"] {
+        let request = format!(
+            "GET /v2/library/app/manifests/1 HTTP/1.1\r\nHost: x\r\n{accept}Connection: close\r\n\r\n"
+        );
+        let answer = raw(served.at, request.as_bytes(), None);
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{accept}");
+    }
+}

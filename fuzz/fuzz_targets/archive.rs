@@ -1,0 +1,6 @@
+//! See `agent::fuzzing::archive`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| agent::fuzzing::archive(input));

@@ -1,0 +1,6 @@
+//! See `agent::fuzzing::layout`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &str| agent::fuzzing::layout(input));

@@ -1,0 +1,6 @@
+//! See `agent::fuzzing::request`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &str| agent::fuzzing::request(input));
