@@ -1,6 +1,7 @@
 //! The servers that are compared.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use builder::qemu::wait_within;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::images::agent_program;
@@ -129,13 +131,14 @@ impl Peer {
         // free now; whoever takes it meanwhile makes the server fail, which is noticed
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut command = command(address, directory.path())?;
-        let log = directory.path().join("log");
-        let words = File::create(&log)?;
+        // in memory: what a server writes to disks is counted
+        let log = memfd_create(name, MemfdFlags::CLOEXEC).context("making a log")?;
+        let mut log = File::from(log);
         let started = Instant::now();
         let child = command
             .stdin(Stdio::null())
-            .stdout(words.try_clone()?)
-            .stderr(words)
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?)
             .spawn()
             .with_context(|| format!("starting {name}; it comes with {package}"))?;
         let mut peer = Peer {
@@ -147,7 +150,9 @@ impl Peer {
         };
         while TcpStream::connect(address).is_err() {
             if let Some(status) = peer.child.try_wait()? {
-                let said = fs::read_to_string(&log).unwrap_or_default();
+                let mut said = String::new();
+                log.rewind()?;
+                log.read_to_string(&mut said)?;
                 bail!("{name} ended with {status}: {said}");
             }
             ensure!(started.elapsed() < BOUND, "{name} does not listen");
