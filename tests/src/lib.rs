@@ -3,8 +3,8 @@
 //! `docs/testing.md` says how the tests that use it are run and read.
 
 pub mod acceptance;
-pub mod chromium;
 pub mod bench;
+pub mod chromium;
 pub mod clients;
 pub mod cluster_haul;
 pub mod containerd;
