@@ -45,6 +45,7 @@ mod patience;
 mod request_log;
 // tests by random input
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(unreachable_pub)] // it is reached with the feature
 pub mod fuzzing;
 // processes
 mod confine;

@@ -55,8 +55,8 @@ fn the_page_has_lines_to_copy_for_the_address_that_the_client_used() {
     let served = serve();
     let page = String::from_utf8(get(served.at, "/").body).unwrap();
     for line in [
-        "docker://haul.test/a.test/",
-        "podman pull --tls-verify=false haul.test/a.test/",
+        "docker://haul.test/docker.io/",
+        "podman pull --tls-verify=false haul.test/docker.io/",
         "helm pull oci://haul.test/hauler/up --version",
         "http://haul.test/files/",
         "http://haul.test/mirrors/containerd.tar",

@@ -41,7 +41,7 @@ pub(super) fn answer(registry: &Registry, request: &Parts) -> Response {
     body.push_str(&lists.charts);
     body.push_str(&lists.files);
     warnings(&mut body, &registry.index.warnings);
-    node::section(&mut body, &status);
+    node::section(&mut body, &status, &registry.index.warnings);
     let (title, head) = head(registry, &status);
     page(&title, &head, &body)
 }

@@ -55,8 +55,8 @@ pub(super) fn carried_k3s(status: &Status) -> Option<&str> {
     k3s?.version.as_deref()
 }
 
-/// `<section id="node">`.
-pub(super) fn section(body: &mut String, status: &Status) {
+/// `<section id="node">`. `said` is on the page already.
+pub(super) fn section(body: &mut String, status: &Status, said: &[String]) {
     if status.stages.is_empty() {
         return;
     }
@@ -86,11 +86,13 @@ pub(super) fn section(body: &mut String, status: &Status) {
         );
     }
     body.push_str("</tbody></table></div>\n");
-    if !status.notices.is_empty() {
+    let new = |notice: &&String| !said.contains(notice);
+    let notices: Vec<_> = status.notices.iter().filter(new).collect();
+    if !notices.is_empty() {
         body.push_str("<h3>Notices</h3>\n<ul>\n");
         // the newest are last
-        let from = status.notices.len().saturating_sub(NOTICES);
-        for notice in status.notices.iter().skip(from) {
+        let from = notices.len().saturating_sub(NOTICES);
+        for notice in notices.iter().skip(from) {
             let _ = writeln!(body, "<li>{}</li>", Escaped(notice));
         }
         body.push_str("</ul>\n");
