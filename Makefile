@@ -25,7 +25,7 @@ STEP = @scripts/step.sh
 
 # The agent lies in the initramfs and in memory: built for size (at most 8 MiB), the builder for
 # speed. Cargo has one release profile for both, so what differs comes by its environment.
-SMALL = CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_OPT_LEVEL=s
+SMALL = CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_OPT_LEVEL=s
 
 # TLS brings the only C of the programs of the node: a compiler of the distribution's makes it for
 # its own architecture with the ordinary name, for the other one with a prefix. It needs no C

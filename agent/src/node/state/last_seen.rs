@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,7 @@ pub(super) fn begin(state: &Path) -> Option<String> {
 }
 
 /// Writes the file every few minutes. Nothing happens at these times but that they pass.
-fn keep(path: &PathBuf) {
+fn keep(path: &Path) {
     loop {
         std::thread::sleep(EVERY);
         // the directory of the file goes when STATE is unmounted, at the end of all

@@ -26,7 +26,7 @@ fn text(cluster: Uuid) -> Vec<u8> {
 /// Whether this cluster's note is there.
 pub(super) fn is_set(ends: &Ends, cluster: Uuid) -> bool {
     let text = text(cluster);
-    ends.from_end(BEFORE_END, text.len()) == Some(&text)
+    ends.at_end(BEFORE_END, text.len()) == Some(&text)
 }
 
 /// Opens a device for writing, for nobody else. Fails with `EBUSY` if it, or a partition of it, is

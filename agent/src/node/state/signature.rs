@@ -121,13 +121,13 @@ impl Ends {
     }
 
     /// `length` bytes from `offset`, if they were read.
-    fn from_start(&self, offset: u64, length: usize) -> Option<&[u8]> {
+    fn at_start(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let offset = usize::try_from(offset).ok()?;
         self.first.get(offset..offset.checked_add(length)?)
     }
 
     /// `length` bytes from the place `before_end` bytes before the end.
-    pub(super) fn from_end(&self, before_end: u64, length: usize) -> Option<&[u8]> {
+    pub(super) fn at_end(&self, before_end: u64, length: usize) -> Option<&[u8]> {
         let offset = usize::try_from(END.checked_sub(before_end)?).ok()?;
         self.last.get(offset..offset.checked_add(length)?)
     }
@@ -135,7 +135,7 @@ impl Ends {
     /// The superblock of ext2, ext3 or ext4, if there is one (Linux:
     /// Documentation/filesystems/ext4/super.rst).
     pub(super) fn ext(&self) -> Option<Ext> {
-        let superblock = self.from_start(1024, 1024)?;
+        let superblock = self.at_start(1024, 1024)?;
         if superblock.get(0x38..0x3a)? != [0x53, 0xef] {
             return None;
         }
@@ -163,8 +163,8 @@ impl Ends {
         }
         for (from, offset, magic, what) in MAGIC {
             let found = match from {
-                From::Start => self.from_start(*offset, magic.len()),
-                From::End => self.from_end(*offset, magic.len()),
+                From::Start => self.at_start(*offset, magic.len()),
+                From::End => self.at_end(*offset, magic.len()),
             };
             if found == Some(magic) {
                 add((*what).to_owned());
@@ -197,14 +197,14 @@ impl Ends {
         let is_uberblock =
             |found: Option<&[u8]>| found.is_some_and(|found| ZFS.iter().any(|m| m == found));
         let starts = [0, ZFS_LABEL].into_iter().flat_map(in_label).step_by(1024);
-        let mut starts = starts.map(|offset| self.from_start(offset, 8));
+        let mut starts = starts.map(|offset| self.at_start(offset, 8));
         // labels at the end begin at multiples of their size
         let slack = self.bytes % ZFS_LABEL;
         let ends = [2 * ZFS_LABEL, ZFS_LABEL].into_iter();
         let ends = ends.flat_map(|label| (128_u64 << 10..ZFS_LABEL).map(move |at| (label, at)));
         let mut ends = ends
             .step_by(1024)
-            .map(|(label, at)| self.from_end((label + slack).checked_sub(at)?, 8));
+            .map(|(label, at)| self.at_end((label + slack).checked_sub(at)?, 8));
         starts.any(is_uberblock) || ends.any(is_uberblock)
     }
 
@@ -216,7 +216,7 @@ impl Ends {
         let mut swapped = MD;
         swapped.reverse();
         [v0_9, v1_0].iter().any(|&before_end| {
-            let found = self.from_end(before_end, 4);
+            let found = self.at_end(before_end, 4);
             found == Some(&MD) || found == Some(&swapped)
         })
     }
@@ -224,8 +224,8 @@ impl Ends {
     /// Partitions of a master boot record that is neither a FAT's boot sector nor the one that
     /// guards a GPT. Without any it may still be a boot sector.
     fn mbr(&self) -> Option<usize> {
-        let sector = self.from_start(0, 512)?;
-        let fat = self.from_start(0, 3)?;
+        let sector = self.at_start(0, 512)?;
+        let fat = self.at_start(0, 3)?;
         let is_fat = matches!(fat, [0xeb, _, 0x90] | [0xe9, ..]);
         if sector.get(510..)? != [0x55, 0xaa] || is_fat {
             return None;

@@ -129,7 +129,7 @@ pub(super) fn refine(path: &Path, block: u64, mut held: Vec<String>) -> Contents
             n => format!("a GPT with {n} partitions"),
         };
     }
-    held.retain(|what| what != "a backup GPT" || !table.primary_header().is_ok());
+    held.retain(|what| what != "a backup GPT" || table.primary_header().is_err());
     Contents::Foreign(held)
 }
 

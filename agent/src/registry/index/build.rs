@@ -19,6 +19,7 @@ use super::super::files::Files;
 use super::super::layout::Layout;
 use super::super::limits;
 use super::super::referrers::Referrer;
+use super::together;
 use super::{Index, StoredManifest, TaggedRepository, as_tag_names_it};
 
 impl Index {
@@ -35,9 +36,7 @@ impl Index {
             annotation_memory: limits::ANNOTATION_MEMORY,
         };
         builder.blobs(&catalog.blobs);
-        for manifest in &catalog.manifests {
-            builder.manifest(manifest);
-        }
+        builder.manifests(&catalog.manifests);
         for artifact in &catalog.artifacts {
             builder.artifact(artifact);
         }
@@ -76,8 +75,10 @@ impl Builder<'_> {
     }
 
     fn blobs(&mut self, blobs: &[image_layout::catalog::BlobEntry]) {
-        for blob in blobs {
-            match self.layout.size(&blob.digest) {
+        let layout = self.layout;
+        let sizes = together::map(blobs, |blob| layout.size(&blob.digest));
+        for (blob, size) in blobs.iter().zip(sizes) {
+            match size {
                 Some(size) if size == blob.size => {
                     self.index.blobs.insert(blob.digest, size);
                 }
@@ -90,25 +91,37 @@ impl Builder<'_> {
         }
     }
 
-    fn manifest(&mut self, entry: &ManifestEntry) {
-        let digest = entry.digest;
-        if self.index.blobs.get(&digest) != Some(&entry.size) {
-            // said by `blobs`
-            return;
-        }
-        let mut bytes = None;
-        if entry.size <= image_layout::limits::MANIFEST_BYTES && entry.size <= self.manifest_memory
-        {
-            match self.read(&digest) {
-                Ok(read) => bytes = Some(Bytes::from(read)),
+    fn manifests(&mut self, entries: &[ManifestEntry]) {
+        // what has another size, or is not there: said by `blobs`
+        let there =
+            |entry: &&ManifestEntry| self.index.blobs.get(&entry.digest) == Some(&entry.size);
+        let entries: Vec<&ManifestEntry> = entries.iter().filter(there).collect();
+        let mut memory = self.manifest_memory;
+        let kept: Vec<(&ManifestEntry, bool)> = entries
+            .into_iter()
+            .map(|entry| {
+                let keep = entry.size <= image_layout::limits::MANIFEST_BYTES.min(memory);
+                memory -= if keep { entry.size } else { 0 };
+                (entry, keep)
+            })
+            .collect();
+        self.manifest_memory = memory;
+        let read = together::map(&kept, |(entry, keep)| {
+            keep.then(|| self.read(&entry.digest)).transpose()
+        });
+        for ((entry, _), read) in kept.into_iter().zip(read) {
+            match read {
+                Ok(bytes) => self.manifest(entry, bytes.map(Bytes::from)),
                 Err(why) => {
-                    self.index.blobs.remove(&digest);
+                    self.index.blobs.remove(&entry.digest);
+                    let digest = entry.digest;
                     self.warn(format!("manifest {digest} is not served: {why}"));
-                    return;
                 }
             }
-            self.manifest_memory -= entry.size;
         }
+    }
+
+    fn manifest(&mut self, entry: &ManifestEntry, bytes: Option<Bytes>) {
         let media_type = Some(&entry.media_type)
             .filter(|said| oci::is_media_type(said))
             .and_then(|said| HeaderValue::from_str(said).ok())
@@ -118,7 +131,7 @@ impl Builder<'_> {
             size: entry.size,
             bytes,
         };
-        self.index.manifests.insert(digest, manifest);
+        self.index.manifests.insert(entry.digest, manifest);
     }
 
     /// Reads a small blob and compares it with its digest.

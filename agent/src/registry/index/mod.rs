@@ -2,6 +2,7 @@
 
 mod build;
 mod names;
+mod together;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -58,25 +58,24 @@ pub(super) fn settle(
     Ok(removed)
 }
 
-/// What `manifests:` names, from the stick's directory `from`: file name and contents; and a line
-/// for each thing that is left out.
-pub(super) fn files(
-    from: &Path,
-    manifests: &[String],
-) -> Result<(BTreeMap<String, Vec<u8>>, Vec<String>), FilesError> {
+/// What `manifests:` names, from the stick's directory `from`.
+pub(super) fn files(from: &Path, manifests: &[String]) -> Result<Found, FilesError> {
     let mut found = Found::default();
     for path in manifests {
         // a path beside cluster.yaml, which was checked when that was read
         let path = path.trim_start_matches("./").trim_end_matches('/');
         found.walk(from, path, DEPTH)?;
     }
-    Ok((found.files, found.notices))
+    Ok(found)
 }
 
+/// Manifests to apply.
 #[derive(Debug, Default)]
-struct Found {
-    files: BTreeMap<String, Vec<u8>>,
-    notices: Vec<String>,
+pub(super) struct Found {
+    /// Their contents, by file name.
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    /// A line for each thing that is left out.
+    pub(super) notices: Vec<String>,
 }
 
 impl Found {
@@ -215,7 +214,7 @@ mod tests {
             fs::write(dir.path().join(path), text).unwrap();
         }
         let wanted = ["one.yaml", "./apps/", "gone"].map(str::to_owned);
-        let (files, notices) = files(dir.path(), &wanted).unwrap();
+        let Found { files, notices } = files(dir.path(), &wanted).unwrap();
         let contents: Vec<&[u8]> = files.values().map(Vec::as_slice).collect();
         assert_eq!(contents, [&b"2"[..], b"1"], "{files:?}");
         assert_eq!(notices.len(), 1);

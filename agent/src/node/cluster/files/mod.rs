@@ -163,9 +163,13 @@ fn applied(
     let of_charts = |name: &str| name.starts_with(charts::PREFIX) || name == charts::USER_FILE;
     let mut removed = manifests::settle(&to, of_charts, charts)?;
     let from = on_haul.join(paths::haul::MANIFESTS);
-    let (files, missing): (BTreeMap<_, _>, _) = manifests::files(&from, &facts.cluster.manifests)?;
-    notices.extend(missing);
-    removed.extend(manifests::settle(&to.join("haulboot"), |_| true, &files)?);
+    let found = manifests::files(&from, &facts.cluster.manifests)?;
+    notices.extend(found.notices);
+    removed.extend(manifests::settle(
+        &to.join("haulboot"),
+        |_| true,
+        &found.files,
+    )?);
     if !removed.is_empty() {
         notices.push(format!(
             "not in cluster.yaml any more, and what they made stays in the cluster: {}",
