@@ -143,6 +143,9 @@ pub fn layout(input: &str) {
     }
 }
 
+/// Hosts of each kind that the page has words of its own for.
+const PLAIN_HOSTS: [&str; 3] = ["haul.test:5000", "localhost", "[fd00::1]:5000"];
+
 /// The `Host` header, which the page shows: no host brings markup of its own.
 pub fn host(value: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(value) else {
@@ -152,7 +155,8 @@ pub fn host(value: &[u8]) {
         let page = ask(small(), "/", &[(header::HOST, host)]);
         page.iter().filter(|byte| **byte == b'<').count()
     };
-    assert!(marks(value) <= marks(HeaderValue::from_static("haul.test:5000")));
+    let plain = PLAIN_HOSTS.map(|host| marks(HeaderValue::from_static(host)));
+    assert!(plain.iter().any(|plain| marks(value.clone()) <= *plain));
 }
 
 /// A whole request: method, target and headers as HTTP has them, one a line.
