@@ -1,5 +1,6 @@
 //! Memory between medium and network.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -18,7 +19,14 @@ const SIZES: [(usize, usize); 3] = [
 /// once, and the kernel would have to clear each page of the next anew.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Buffers {
-    spare: Arc<Mutex<Vec<Vec<u8>>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    spare: Mutex<Vec<Vec<u8>>>,
+    /// Bytes of buffers that the network has not taken yet.
+    held: AtomicUsize,
 }
 
 /// A buffer of which the first bytes are filled; goes back when the network has taken them.
@@ -36,17 +44,36 @@ impl AsRef<[u8]> for Filled {
 
 impl Drop for Filled {
     fn drop(&mut self) {
+        let held = &self.home.shared.held;
+        held.fetch_sub(self.buffer.len(), Ordering::Relaxed);
         self.home.give_back(std::mem::take(&mut self.buffer));
     }
 }
 
 impl Buffers {
+    /// Bytes that may be read at once. What is held decides, not who is there: the last bytes of
+    /// an answer wait for the network when its stream has ended.
+    pub(super) fn chunk(&self) -> usize {
+        let held = self.shared.held.load(Ordering::Relaxed);
+        if held < limits::HELD_FOR_LARGE_CHUNKS {
+            limits::LARGE_CHUNK_BYTES
+        } else if held < limits::HELD_FOR_CHUNKS {
+            limits::CHUNK_BYTES
+        } else {
+            limits::SMALL_CHUNK_BYTES
+        }
+    }
+
     /// A buffer of at least `length` bytes, or of the largest size.
     fn take(&self, length: usize) -> Vec<u8> {
         let sizes = SIZES.iter().map(|&(size, _)| size);
         let size = sizes.filter(|&size| size >= length).min();
         let size = size.unwrap_or(limits::LARGE_CHUNK_BYTES);
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self
+            .shared
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match spare.iter().rposition(|buffer| buffer.len() == size) {
             Some(at) => spare.swap_remove(at),
             None => {
@@ -57,7 +84,11 @@ impl Buffers {
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self
+            .shared
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let same = spare.iter().filter(|b| b.len() == buffer.len()).count();
         let kept = SIZES.iter().find(|&&(size, _)| size == buffer.len());
         if kept.is_some_and(|&(_, most)| same < most) {
@@ -67,6 +98,7 @@ impl Buffers {
 
     fn filled(&self, buffer: Vec<u8>, filled: usize) -> Bytes {
         let home = self.clone();
+        self.shared.held.fetch_add(buffer.len(), Ordering::Relaxed);
         Bytes::from_owner(Filled {
             buffer,
             filled,

@@ -25,16 +25,17 @@ pub(super) const STALL_TIME: Duration = Duration::from_secs(60);
 /// Between the wish to end and the end of connections that are busy.
 pub(super) const GRACE_TIME: Duration = Duration::from_secs(2);
 
-/// Bytes read from a file and written to a connection at once, with up to [`FEW_STREAMS`] ...
+/// Bytes read from a file and written to a connection at once, while less than
+/// [`HELD_FOR_LARGE_CHUNKS`] waits for the network ...
 pub(super) const LARGE_CHUNK_BYTES: usize = 1 << 20;
-/// ... with up to [`MANY_STREAMS`] ...
+/// ... while less than [`HELD_FOR_CHUNKS`] does ...
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
-/// ... and with more, so that 512 clients take 32 MiB, though the first have large ones.
+/// ... and otherwise, so that 512 clients take 32 MiB, though the first have large ones.
 pub(super) const SMALL_CHUNK_BYTES: usize = 32 << 10;
 /// See [`LARGE_CHUNK_BYTES`].
-pub(super) const FEW_STREAMS: usize = 8;
+pub(super) const HELD_FOR_LARGE_CHUNKS: usize = 8 << 20;
 /// See [`CHUNK_BYTES`].
-pub(super) const MANY_STREAMS: usize = 32;
+pub(super) const HELD_FOR_CHUNKS: usize = 16 << 20;
 /// Large chunks kept for the next reader.
 pub(super) const SPARE_LARGE_CHUNKS: usize = 4;
 /// Chunks kept for the next reader.

@@ -118,9 +118,9 @@ impl FileBody {
                 Cached::Unknown => return Err(NotCached::Unknown),
             }
         }
-        let chunk = self.medium.chunk();
-        let most = usize::try_from(most).map_or(chunk, |most| most.min(chunk));
         let buffers = self.medium.buffers();
+        let chunk = buffers.chunk();
+        let most = usize::try_from(most).map_or(chunk, |most| most.min(chunk));
         buffers.cached(self.source.as_ref(), self.offset, most)
     }
 

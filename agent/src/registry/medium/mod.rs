@@ -91,18 +91,6 @@ impl Medium {
         &self.buffers
     }
 
-    /// Bytes that one stream may hold.
-    pub(super) fn chunk(&self) -> usize {
-        let streams = lock(&self.presence).streams;
-        if streams <= limits::FEW_STREAMS {
-            limits::LARGE_CHUNK_BYTES
-        } else if streams <= limits::MANY_STREAMS {
-            limits::CHUNK_BYTES
-        } else {
-            limits::SMALL_CHUNK_BYTES
-        }
-    }
-
     /// Counts a stream until what is returned is dropped.
     pub(super) fn arrive(self: &Arc<Self>) -> Visit {
         lock(&self.presence).streams += 1;
@@ -145,7 +133,7 @@ impl Medium {
         let _guard = EndOfReading(&self);
         loop {
             // whoever waits has the first of it soon
-            let piece = self.chunk().min(limits::CHUNK_BYTES);
+            let piece = self.buffers.chunk().min(limits::CHUNK_BYTES);
             let step = {
                 let mut queue = lock(&self.queue);
                 match queue.turns.next(piece as u64) {

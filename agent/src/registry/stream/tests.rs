@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
 use super::super::layout::BlobFile;
+use super::super::limits;
 use super::super::medium::FilePart;
 use super::*;
 
@@ -271,6 +272,31 @@ async fn a_client_that_stops_taking_lets_the_medium_rest() {
     assert!(stick.pages_read() as u64 * PAGE <= 3 << 20);
     drop(stuck);
     assert!(medium.is_forgotten());
+}
+
+#[tokio::test]
+async fn ends_that_the_network_has_not_taken_are_small_when_they_are_many() {
+    let medium: Arc<Medium> = Arc::default();
+    let stick = Arc::new(Stick::new(3 << 20));
+    let read = all(body(&medium, &stick, 0, stick.size)).await.unwrap();
+    assert!(read == stick.bytes(0, stick.size));
+    let mut ends = Vec::new();
+    for _ in 0..limits::CONNECTIONS {
+        let mut body = body(&medium, &stick, 0, stick.size);
+        let mut end = None;
+        while let Some(frame) = body.frame().await {
+            end = frame.unwrap().into_data().ok();
+        }
+        ends.extend(end);
+    }
+    assert!(!medium.is_busy(), "every stream has ended");
+    assert_eq!(ends.len(), limits::CONNECTIONS);
+    let held: usize = ends.iter().map(Bytes::len).sum();
+    assert!(held < 34 << 20, "{held} bytes are held");
+    drop(ends);
+    let again = body(&medium, &stick, 0, stick.size).frame().await;
+    let again = again.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(again.len(), limits::LARGE_CHUNK_BYTES, "one client has all");
 }
 
 #[tokio::test]
