@@ -90,6 +90,39 @@ fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
 }
 
 #[test]
+fn a_registry_with_https_is_shown_as_one() {
+    let recipe = Recipe {
+        k3s: K3s::None,
+        credentials: Credentials::Shared,
+        arches: vec![Arch::current()],
+        hauls: vec!["hauler-2.0.3-small".to_owned()],
+        config: Some(
+            "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\nregistry: {tls: true}\n"
+                .to_owned(),
+        ),
+    };
+    let mut child = Command::new(builder_program().unwrap())
+        .arg("run")
+        .arg(image(&recipe).unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    let mut child = Running(child);
+    let mut line = String::new();
+    while !line.contains("Ctrl-A X") {
+        line.clear();
+        assert!(screen.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    keyboard.write_all(b"\x01x").unwrap();
+    std::io::copy(&mut screen, &mut std::io::sink()).unwrap();
+    wait_within(&mut child.0, END_BOUND).unwrap().unwrap();
+    assert!(line.contains("registry: https://127.0.0.1:"), "{line}");
+}
+
+#[test]
 fn what_is_no_image_is_refused_with_the_remedy() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(1 << 20).unwrap();

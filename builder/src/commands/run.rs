@@ -1,10 +1,12 @@
 //! `builder run`: boots an image in QEMU, console on the terminal.
 
+use std::path::Path;
 use std::process::Command;
 
 use image_layout::Arch;
 
 use crate::cli::run::Run;
+use crate::image::inspect;
 use crate::qemu::{
     Accelerator, Boot, Cable, Disk, Firmware, Forward, Identity, Machine, Network, QemuError,
     Serial, UserNetwork, architectures, free_port,
@@ -44,7 +46,8 @@ pub fn run(arguments: &Run) -> Result<(), QemuError> {
     if registry_port != arguments.port {
         println!("port {} is taken", arguments.port);
     }
-    println!("registry: http://127.0.0.1:{registry_port}/    end: Ctrl-A X");
+    let scheme = scheme(&arguments.image);
+    println!("registry: {scheme}://127.0.0.1:{registry_port}/    end: Ctrl-A X");
 
     let machine = Machine {
         arch,
@@ -100,5 +103,14 @@ fn choose(arguments: &Run) -> Result<Arch, QemuError> {
         Some(arch) => Err(wrong(arch, has)),
         None if has.contains(&own) => Ok(own),
         None => has.first().copied().ok_or_else(|| wrong(own, Vec::new())),
+    }
+}
+
+/// By which a node of this image answers this computer. An image that can't be read is refused
+/// elsewhere.
+fn scheme(image: &Path) -> &'static str {
+    match inspect(image) {
+        Ok(contents) if contents.image.access.tls => "https",
+        _ => "http",
     }
 }

@@ -8,6 +8,7 @@ use super::{
     API_VERSION, Cluster, ClusterError, KIND, Machine, Match, MatchedBy, Node, Place, Role,
 };
 use crate::htpasswd::HtpasswdLine;
+use crate::reference::Host;
 
 /// Checks a document; `text` serves to tell where in it a value stands.
 pub(super) fn validate(cluster: &Cluster, text: &str) -> Result<(), ClusterError> {
@@ -30,6 +31,15 @@ pub(super) fn validate(cluster: &Cluster, text: &str) -> Result<(), ClusterError
         let message = "a machine that matches no node can be an agent or a registry; \
                        a server needs a name: list it under nodes:";
         return Err(document.wrong("unmatched.role", "unmatched", 1, message.to_owned()));
+    }
+    if let Some(address) = &cluster.registry.address
+        && address.parse::<Host>().is_err()
+    {
+        let message = format!(
+            "{address:?} must be HOST or HOST:PORT, as other machines reach the registry: \
+             registry.edge.example:5000, 192.168.0.2:5000 or [fd00::2]:5000"
+        );
+        return Err(document.wrong("registry.address", address, 1, message));
     }
     document.users(&cluster.registry.users)?;
     for (i, chart) in cluster.charts.iter().enumerate() {
@@ -286,6 +296,12 @@ mod tests {
                 "10.0.0.1 is the gateway",
             ),
             ("manifests: [../secret]", "beside cluster.yaml"),
+            (
+                "registry: {address: \"https://depot:5000\"}",
+                "registry.address: \"https://depot:5000\" must be HOST or HOST:PORT",
+            ),
+            ("registry: {address: depot:70000}", "registry.address"),
+            ("registry: {address: \"fd00::2\"}", "[fd00::2]:5000"),
         ] {
             let error = refused(nodes);
             assert!(error.contains(part), "{error}");

@@ -1,19 +1,22 @@
 //! A haul of 1 GiB, from a cold archive to the end of the first pull of everything: served where
-//! it lies, beside unpacking it, copying it into docker-registry and pulling from there.
+//! it lies, beside unpacking it, copying it into docker-registry and pulling from there. Then many
+//! skopeo that pull at once what memory has.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::contents::make_cold;
 use super::peers::{DISTRIBUTION, HAULBOOT, Peer};
-use super::usage::written_bytes;
-use super::{Bound, Contents, Figure, Settings, Shape};
+use super::usage::{cpu_seconds, written_bytes};
+use super::{Bound, Contents, Figure, Image, Settings, Shape};
 use crate::clients::run_within;
 
 const PART: &str = "haul";
+/// skopeo that copy an image each at once.
+const AT_ONCE: usize = 8;
 const SKOPEO_BOUND: Duration = Duration::from_secs(300);
 const MIB: f64 = (1 << 20) as f64;
 
@@ -28,6 +31,9 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
     let mut time = Figure::new(PART, format!("cold to first full pull, {of}"), "seconds");
     let mut copy = Figure::new(PART, "of that, before the first pull can begin", "seconds");
     let mut written = Figure::new(PART, "written by the server", "MiB");
+    let many = format!("{AT_ONCE} skopeo copy at once, warm");
+    let mut at_once = Figure::new(PART, many.as_str(), "seconds");
+    let mut cost = Figure::new(PART, many, "CPU seconds of the server");
     let archive = directory.join("haul.tar");
     contents.archive(&archive)?;
     for round in 1..=settings.rounds {
@@ -39,6 +45,9 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
         pull_all(&contents, &ours)?;
         time.add(HAULBOOT, started.elapsed().as_secs_f64());
         written.add(HAULBOOT, written_bytes(ours.process())? as f64 / MIB);
+        let (seconds, cpu) = pull_at_once(&contents, &ours)?;
+        at_once.add(HAULBOOT, seconds);
+        cost.add(HAULBOOT, cpu);
         drop(ours);
 
         eprintln!("haul, round {round}: {DISTRIBUTION}");
@@ -69,25 +78,50 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
         pull_all(&contents, &theirs)?;
         time.add(DISTRIBUTION, started.elapsed().as_secs_f64());
         written.add(DISTRIBUTION, written_bytes(theirs.process())? as f64 / MIB);
+        let (seconds, cpu) = pull_at_once(&contents, &theirs)?;
+        at_once.add(DISTRIBUTION, seconds);
+        cost.add(DISTRIBUTION, cpu);
     }
     Ok(vec![
         time.ratio(DISTRIBUTION, HAULBOOT, None),
         copy.ratio(DISTRIBUTION, HAULBOOT, None),
         written.require(HAULBOOT, Bound::AtMost(0.0)),
+        at_once.ratio(DISTRIBUTION, HAULBOOT, None),
+        cost.ratio(DISTRIBUTION, HAULBOOT, None),
     ])
 }
 
 /// Pulls every image once.
 fn pull_all(contents: &Contents, server: &Peer) -> Result<()> {
-    for image in &contents.images {
-        let pulled = tempfile::tempdir()?;
-        skopeo(&[
-            "--src-tls-verify=false",
-            &format!("docker://{}/{}", server.address, image.name()),
-            &format!("dir:{}", pulled.path().display()),
-        ])?;
-    }
-    Ok(())
+    let mut images = contents.images.iter();
+    images.try_for_each(|image| pull(image, server))
+}
+
+/// Pulls images over and over, many at once. Returns seconds of the clock, and of the server's CPU.
+fn pull_at_once(contents: &Contents, server: &Peer) -> Result<(f64, f64)> {
+    let before = cpu_seconds(server.process())?;
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let images = contents.images.iter().cycle().take(AT_ONCE);
+        let pulls: Vec<_> = images
+            .map(|image| scope.spawn(move || pull(image, server)))
+            .collect();
+        pulls.into_iter().try_for_each(|pulled| {
+            let pulled = pulled.join();
+            pulled.unwrap_or_else(|_| Err(anyhow!("a pull panicked")))
+        })
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok((seconds, cpu_seconds(server.process())? - before))
+}
+
+fn pull(image: &Image, server: &Peer) -> Result<()> {
+    let pulled = tempfile::tempdir()?;
+    skopeo(&[
+        "--src-tls-verify=false",
+        &format!("docker://{}/{}", server.address, image.name()),
+        &format!("dir:{}", pulled.path().display()),
+    ])
 }
 
 fn skopeo(arguments: &[&str]) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::http::Client;
 use super::peers::{HAULBOOT, Peer};
-use super::usage::{cpu_milliseconds, peak_resident, resident};
+use super::usage::{cpu_seconds, peak_resident, resident};
 use super::{Bound, Contents, Figure, Settings, Shape};
 
 const PART: &str = "start";
@@ -43,7 +43,7 @@ pub(super) fn run(settings: &Settings, directory: &Path) -> Result<Vec<Figure>> 
         let ours = Peer::haulboot(&many.directory)?;
         Client::connect(ours.address, BUFFER)?.whole(&manifest)?;
         start.add(HAULBOOT, before.elapsed().as_secs_f64() * 1e3);
-        cost.add(HAULBOOT, cpu_milliseconds(ours.process())?);
+        cost.add(HAULBOOT, cpu_seconds(ours.process())? * 1e3);
         idle.add(HAULBOOT, resident(ours.process())?);
     }
     let mut busy = Figure::new(

@@ -43,24 +43,6 @@ fn cpu_ticks(stat: &str) -> Result<u64> {
     Ok(next()? + next()?)
 }
 
-/// Milliseconds of CPU that a process took since it began, without threads that have ended. Finer
-/// than [`cpu_seconds`] (Linux: Documentation/scheduler/sched-stats.rst).
-///
-/// # Errors
-/// When it is gone, or the kernel keeps no such statistics.
-pub(super) fn cpu_milliseconds(process: u32) -> Result<f64> {
-    let mut nanoseconds = 0;
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let path = thread?.path().join("schedstat");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let first = text.split_whitespace().next();
-        let first = first.ok_or_else(|| anyhow!("no time in {}", path.display()))?;
-        nanoseconds += first.parse::<u64>()?;
-    }
-    Ok(nanoseconds as f64 / 1e6)
-}
-
 /// MiB of memory that a process holds now.
 ///
 /// # Errors
@@ -120,7 +102,6 @@ mod tests {
         assert!(resident(me).unwrap() > 0.1);
         assert!(peak_resident(me).unwrap() >= resident(me).unwrap() / 2.0);
         assert!(cpu_seconds(me).unwrap() >= 0.0);
-        assert!(cpu_milliseconds(me).unwrap() > 0.0);
         written_bytes(me).unwrap();
     }
 }

@@ -145,8 +145,7 @@ fn certificate(
         closed: "this registry is for HTTPS alone and has no certificate: none could be issued",
         notice: format!(
             "the registry answers no other machine: its certificate can't be issued ({error}); \
-             look at `registry.address` in cluster.yaml, or build the stick again with the \
-             directory of credentials (--credentials)"
+             build the stick again with the directory of credentials (--credentials)"
         ),
     })
 }

@@ -151,7 +151,11 @@ const EXECUTE: u64 = libc::PROT_EXEC as u64;
 // numbers of ioctls have different types in C libraries
 #[allow(clippy::unnecessary_cast)]
 fn with_arguments() -> Vec<Condition> {
-    let mut conditions: Vec<Condition> = vec![
+    #[cfg(target_arch = "x86_64")]
+    let old: &[Condition] = &[(libc::SYS_open, 1, WRITES, &[0])];
+    #[cfg(not(target_arch = "x86_64"))]
+    let old: &[Condition] = &[];
+    let new: &[Condition] = &[
         (libc::SYS_openat, 2, WRITES, &[0]),
         (libc::SYS_mmap, 2, EXECUTE, &[0]),
         (libc::SYS_mprotect, 2, EXECUTE, &[0]),
@@ -189,9 +193,7 @@ fn with_arguments() -> Vec<Condition> {
         // asked, not set; the address of new limits is the whole argument
         (libc::SYS_prlimit64, 2, u64::MAX, &[0]),
     ];
-    #[cfg(target_arch = "x86_64")]
-    conditions.push((libc::SYS_open, 1, WRITES, &[0]));
-    conditions
+    [old, new].concat()
 }
 
 /// The process may end itself by a signal, as abort(3) does, and no other process.
