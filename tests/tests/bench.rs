@@ -25,7 +25,13 @@ fn the_smallest_part_runs_and_its_figures_can_be_read() {
     assert_eq!(figures.len(), 4);
     for figure in figures {
         let value = &figure["series"][0]["values"][0];
-        assert!(value.as_f64().unwrap() > 0.0, "{figure}");
+        let value = value.as_f64().unwrap();
+        // the kernel counts CPU in hundredths of a second, which so few images do not take
+        let least = match figure["what"].as_str().unwrap().contains("CPU") {
+            true => 0.0,
+            false => f64::MIN_POSITIVE,
+        };
+        assert!(value >= least, "{figure}");
     }
     let held = |figure: &&Value| figure["targets"][0]["met"].is_boolean();
     assert_eq!(figures.iter().filter(held).count(), 3);

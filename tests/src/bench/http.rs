@@ -56,11 +56,16 @@ impl Client {
     /// When the answer is no 200 with `Content-Length`.
     pub(super) fn get(&mut self, path: &str) -> Result<Body> {
         let server = self.server;
-        write!(self.stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n")?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n");
+        let sent = self.stream.write_all(request.as_bytes());
+        sent.with_context(|| format!("{path}: asking for it"))?;
         let mut filled = 0;
         loop {
             let room = self.buffer.get_mut(filled..HEADERS).unwrap_or_default();
-            let read = self.stream.read(room).context("reading headers")?;
+            let read = self
+                .stream
+                .read(room)
+                .with_context(|| format!("{path}: reading headers"))?;
             ensure!(read > 0, "{path}: the server ended within headers");
             filled += read;
             let got = self.buffer.get(..filled).unwrap_or_default();
@@ -87,7 +92,8 @@ impl Client {
             return Ok(0);
         }
         let room = self.buffer.get_mut(..most).unwrap_or_default();
-        let read = self.stream.read(room)? as u64;
+        let read = self.stream.read(room);
+        let read = read.with_context(|| format!("{} bytes before the end", body.left))? as u64;
         ensure!(read > 0, "the server ended {} bytes too early", body.left);
         body.left -= read;
         Ok(read)
