@@ -143,6 +143,18 @@ fn machine(image: &Path, directory: &Path) -> Result<Machine> {
     })
 }
 
+/// A client's connections. QEMU's end has room for one that waits and resets the next, so each is
+/// answered before another is made.
+fn connect(registry: SocketAddr) -> Result<Vec<Client>> {
+    (0..AT_ONCE)
+        .map(|_| {
+            let mut client = Client::connect(registry, BUFFER)?;
+            client.whole("/v2/")?;
+            Ok(client)
+        })
+        .collect()
+}
+
 /// Every client fetches every layer, in the same order, a few at once. Returns the seconds that
 /// each took.
 fn pull(contents: &Contents, registry: SocketAddr) -> Result<Vec<f64>> {
@@ -154,11 +166,14 @@ fn pull(contents: &Contents, registry: SocketAddr) -> Result<Vec<f64>> {
             image.layers.iter().map(path)
         })
         .collect();
+    let connections = (0..CLIENTS).map(|_| connect(registry));
+    let connections = connections.collect::<Result<Vec<_>>>()?;
     let started = Instant::now();
     let layers = &layers;
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| scope.spawn(move || client(layers, registry)))
+        let clients: Vec<_> = connections
+            .into_iter()
+            .map(|connections| scope.spawn(move || client(layers, connections)))
             .collect();
         clients
             .into_iter()
@@ -172,11 +187,10 @@ fn pull(contents: &Contents, registry: SocketAddr) -> Result<Vec<f64>> {
 }
 
 /// Fetches all layers; returns when it was done.
-fn client(layers: &[String], registry: SocketAddr) -> Result<Instant> {
+fn client(layers: &[String], connections: Vec<Client>) -> Result<Instant> {
     let next = Mutex::new(layers.iter());
     let next = &next;
-    let fetch = move || -> Result<()> {
-        let mut client = Client::connect(registry, BUFFER)?;
+    let fetch = move |mut client: Client| -> Result<()> {
         loop {
             let layer = next.lock().map_err(|_| anyhow!("a fetch panicked"))?.next();
             match layer {
@@ -186,7 +200,10 @@ fn client(layers: &[String], registry: SocketAddr) -> Result<Instant> {
         }
     };
     std::thread::scope(|scope| {
-        let fetches: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(fetch)).collect();
+        let fetches: Vec<_> = connections
+            .into_iter()
+            .map(|client| scope.spawn(move || fetch(client)))
+            .collect();
         fetches.into_iter().try_for_each(|fetch| {
             fetch
                 .join()
