@@ -143,8 +143,8 @@ fn machine(image: &Path, directory: &Path) -> Result<Machine> {
     })
 }
 
-/// A client's connections. QEMU's end has room for one that waits and resets the next, so each is
-/// answered before another is made.
+/// A client's connections. QEMU listens with room for one that waits (libslirp, `tcpx_listen`), so
+/// each is answered before another is made.
 fn connect(registry: SocketAddr) -> Result<Vec<Client>> {
     (0..AT_ONCE)
         .map(|_| {
