@@ -132,8 +132,8 @@ impl Manifest {
         let said = self
             .media_type
             .as_deref()
-            .filter(|said| is_media_type(said));
-        let described = Some(descriptor).filter(|said| is_media_type(said));
+            .filter(|said| is_manifest_type(said));
+        let described = Some(descriptor).filter(|said| is_manifest_type(said));
         let shape = if self.is_index() {
             media_type::OCI_INDEX
         } else {
@@ -172,8 +172,10 @@ impl Platform {
     }
 }
 
-/// Whether `text` may stand in a `Content-Type` header: `type/subtype` of harmless characters.
-pub fn is_media_type(text: &str) -> bool {
+/// Whether `text` may be the `Content-Type` of a manifest: `application/` and a subtype of harmless
+/// characters that says JSON, or Docker's signed form of it (`+prettyjws`). A manifest is whatever a
+/// haul says it is, and a browser must not take it for a page.
+pub fn is_manifest_type(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && part
@@ -181,9 +183,12 @@ pub fn is_media_type(text: &str) -> bool {
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'_'))
     };
     text.len() <= 255
-        && text
-            .split_once('/')
-            .is_some_and(|(kind, sub)| part(kind) && part(sub))
+        && text.split_once('/').is_some_and(|(kind, sub)| {
+            let sub_lower = sub.to_ascii_lowercase();
+            kind.eq_ignore_ascii_case("application")
+                && part(sub)
+                && (sub_lower.ends_with("json") || sub_lower.ends_with("+prettyjws"))
+        })
 }
 
 /// Go writes `null` for an empty list or map.
@@ -204,12 +209,12 @@ mod tests {
         let manifest = |json: &str| serde_json::from_str::<Manifest>(json).unwrap();
         let own = manifest(r#"{"mediaType":"application/vnd.x+json","manifests":[]}"#);
         assert_eq!(
-            own.served_media_type("application/y"),
+            own.served_media_type("application/y+json"),
             "application/vnd.x+json"
         );
         assert_eq!(
-            manifest("{}").served_media_type("application/y"),
-            "application/y"
+            manifest("{}").served_media_type("application/y+json"),
+            "application/y+json"
         );
         assert_eq!(
             manifest(r#"{"manifests":[]}"#).served_media_type(""),
@@ -219,8 +224,22 @@ mod tests {
             manifest("{}").served_media_type(""),
             media_type::OCI_MANIFEST
         );
-        let hostile = manifest(r#"{"mediaType":"text/html\r\nSet-Cookie: a=b"}"#);
-        assert_eq!(hostile.served_media_type(""), media_type::OCI_MANIFEST);
+        for hostile in [
+            "text/html\\r\\nSet-Cookie: a=b",
+            "text/html",
+            "text/plain",
+            "text/json",
+            "application/xhtml+xml",
+            "application/javascript",
+            "application/vnd.oci.image.manifest.v1+json; charset=utf-8",
+        ] {
+            let hostile = manifest(&format!(r#"{{"mediaType":"{hostile}"}}"#));
+            assert_eq!(hostile.served_media_type(""), media_type::OCI_MANIFEST);
+            assert_eq!(
+                manifest("{}").served_media_type(hostile.media_type.as_deref().unwrap()),
+                media_type::OCI_MANIFEST
+            );
+        }
     }
 
     #[test]

@@ -34,8 +34,13 @@ pub(super) fn write(endpoint: &Endpoint, hosts: &[Host]) -> (Vec<MirrorFile>, Ve
         location: format!("{}/{}", endpoint.authority, as_component(host)),
         insecure: endpoint.scheme == Scheme::Http,
     };
+    // a location that can't be read would leave its registry without any
+    let unnamed = endpoint.authority.as_str().starts_with('[');
     let conf = RegistriesConf {
-        registry: named.iter().map(block).collect(),
+        registry: match unnamed {
+            true => Vec::new(),
+            false => named.iter().map(block).collect(),
+        },
     };
     let contents = format!(
         "# Images of these registries come from {}, and from no other.\n{}",
@@ -48,6 +53,13 @@ pub(super) fn write(endpoint: &Endpoint, hosts: &[Host]) -> (Vec<MirrorFile>, Ve
         files.push(file(path, ca));
     }
     let mut notes = Vec::new();
+    if unnamed {
+        notes.push(format!(
+            "These clients know no registry by an address of IPv6, so nothing is said of {} here. Ask \
+             for these files by a name of this machine, or set `registry.address` in cluster.yaml.",
+            endpoint.authority
+        ));
+    }
     if named.is_empty() {
         notes.push("The haul has no image, so there is no registry to name.".to_owned());
     }

@@ -5,10 +5,15 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 
+/// Among an answer's extensions: its body was made for it and is nobody else's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Made;
+
 /// A body of a fixed type.
 pub(super) fn whole(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
+    response.extensions_mut().insert(Made);
     let media_type = HeaderValue::from_static(media_type);
     response
         .headers_mut()

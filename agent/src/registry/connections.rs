@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -42,30 +42,34 @@ pub(super) async fn serve(
 ) {
     let access = Arc::clone(&registry.access);
     let router = Router::new().fallback(handler::handle).with_state(registry);
-    let slots = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let slots = Slots::default();
     let addresses = PerAddress::default();
     let lines = Arc::new(LineLimit::default());
     loop {
-        // a slot first: beyond the limit clients wait in the kernel's queue
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
-            Some((slot, listener.accept().await))
-        };
         let accepted = tokio::select! {
             _ = end.changed() => break,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (slot, stream, client) = match accepted {
-            Some((slot, Ok((stream, client)))) => (slot, stream, client),
-            Some((_, Err(error))) => {
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
-            None => break,
         };
-        let Some(place) = addresses.enter(client) else {
-            tracing::warn!(%client, "too many connections of one address; closed one");
+        let local = stream.local_addr().ok();
+        let Some(place) = addresses.enter(client, local) else {
+            if let Some(suppressed) = lines.take(Instant::now()) {
+                let client = client.ip();
+                tracing::warn!(%client, suppressed, "too many connections of one address; closed one");
+            }
+            continue;
+        };
+        let Some(slot) = slots.enter(client) else {
+            if let Some(suppressed) = lines.take(Instant::now()) {
+                tracing::warn!(suppressed, "too many connections wait; closed one");
+            }
             continue;
         };
         let connection = Connection {
@@ -73,16 +77,14 @@ pub(super) async fn serve(
             access: Arc::clone(&access),
             lines: Arc::clone(&lines),
             client: client.ip().to_canonical(),
-            local: stream.local_addr().ok(),
+            local,
             end: end.clone(),
-            _slot: slot,
             _place: place,
         };
-        tokio::spawn(connection.serve(stream));
+        tokio::spawn(connection.wait_and_serve(slot, stream));
     }
     drop(listener);
-    let all = u32::try_from(limits::CONNECTIONS).unwrap_or(u32::MAX);
-    let finished = slots.acquire_many(all);
+    let finished = slots.all();
     // whoever is not done by now is cut off by the end of the process
     let _ = tokio::time::timeout(limits::GRACE_TIME, finished).await;
 }
@@ -94,11 +96,77 @@ struct Connection {
     client: IpAddr,
     local: Option<SocketAddr>,
     end: watch::Receiver<bool>,
-    _slot: OwnedSemaphorePermit,
     _place: Place,
 }
 
+/// Who is answered, and who waits for it.
+struct Slots {
+    /// For everybody.
+    all: Arc<Semaphore>,
+    /// For this machine alone.
+    node: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// A connection's turn.
+enum Slot {
+    Now(OwnedSemaphorePermit),
+    /// Of the first; the other one is its place among those who wait.
+    Later(Arc<Semaphore>, OwnedSemaphorePermit),
+}
+
+impl Default for Slots {
+    fn default() -> Slots {
+        let of = |count| Arc::new(Semaphore::new(count));
+        Slots {
+            all: of(limits::CONNECTIONS),
+            node: of(limits::NODE_CONNECTIONS),
+            waiting: of(limits::CONNECTIONS_AHEAD),
+        }
+    }
+}
+
+impl Slots {
+    /// A turn, now or later; none if too many wait.
+    fn enter(&self, client: SocketAddr) -> Option<Slot> {
+        let now = |slots: &Arc<Semaphore>| Arc::clone(slots).try_acquire_owned().ok();
+        if let Some(slot) = now(&self.all) {
+            return Some(Slot::Now(slot));
+        }
+        let own = client.ip().to_canonical().is_loopback();
+        if own && let Some(slot) = now(&self.node) {
+            return Some(Slot::Now(slot));
+        }
+        let slots = if own { &self.node } else { &self.all };
+        Some(Slot::Later(Arc::clone(slots), now(&self.waiting)?))
+    }
+
+    /// Waits until nobody is answered.
+    async fn all(&self) {
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let _all = self.all.acquire_many(count(limits::CONNECTIONS)).await;
+        let _node = self
+            .node
+            .acquire_many(count(limits::NODE_CONNECTIONS))
+            .await;
+    }
+}
+
 impl Connection {
+    async fn wait_and_serve(mut self, slot: Slot, stream: TcpStream) {
+        let _slot = match slot {
+            Slot::Now(slot) => slot,
+            Slot::Later(slots, _waits) => tokio::select! {
+                slot = slots.acquire_owned() => match slot {
+                    Ok(slot) => slot,
+                    Err(_) => return,
+                },
+                _ = self.end.changed() => return,
+            },
+        };
+        self.serve(stream).await;
+    }
+
     async fn serve(mut self, stream: TcpStream) {
         // answers are written whole; waiting for more only delays their ends
         let _ = stream.set_nodelay(true);
@@ -128,7 +196,11 @@ impl Connection {
             return self.http(stream, answering, Secure(false)).await;
         };
         match access::handshake(config, stream).await {
-            Ok(stream) => self.http(stream, answering, Secure(true)).await,
+            Ok(mut stream) => {
+                // what the handshake read was no request's beginning
+                stream.get_mut().0.headers_are_over();
+                self.http(stream, answering, Secure(true)).await;
+            }
             Err(error) => {
                 tracing::debug!(client = %self.client, %error, "a TLS handshake failed");
             }
@@ -199,8 +271,8 @@ struct Place {
 }
 
 impl PerAddress {
-    fn enter(&self, client: SocketAddr) -> Option<Place> {
-        let key = key(client.ip());
+    fn enter(&self, client: SocketAddr, local: Option<SocketAddr>) -> Option<Place> {
+        let key = key(client.ip(), local.map(|local| local.ip()));
         if let Some(key) = key {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             let count = counts.entry(key).or_default();
@@ -231,15 +303,24 @@ impl Drop for Place {
     }
 }
 
-/// Whom a connection counts for: nobody on loopback, else its machine.
-fn key(address: IpAddr) -> Option<IpAddr> {
-    let network = network(address);
-    (!address.to_canonical().is_loopback()).then_some(network)
+/// Whom a connection counts for: nobody on loopback, else its machine. Whoever is in this end's own
+/// /64 is a neighbour with an address of its own.
+fn key(address: IpAddr, local: Option<IpAddr>) -> Option<IpAddr> {
+    let address = address.to_canonical();
+    let machine = match network(address) {
+        network if local.map(self::network) == Some(network) => address,
+        network => network,
+    };
+    (!address.is_loopback()).then_some(machine)
 }
 
-/// What is one machine's: its address, or the /64 of IPv6, which is what one has at least.
+/// What is one machine's: its address, or the /64 of IPv6, which is what one has at least where
+/// addresses are given out. On a cable (link-local and unique local addresses) a /64 is everybody.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        IpAddr::V6(address) if address.is_unicast_link_local() || address.is_unique_local() => {
+            address.into()
+        }
         IpAddr::V6(address) => {
             let network = u128::from(address) & (u128::MAX << 64);
             IpAddr::V6(network.into())
@@ -259,15 +340,53 @@ mod tests {
         let neighbour: SocketAddr = "[2001:db8::2]:1".parse().unwrap();
         let other: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let places: Vec<_> = (0..limits::CONNECTIONS_PER_ADDRESS)
-            .map(|_| addresses.enter(client).unwrap())
+            .map(|_| addresses.enter(client, None).unwrap())
             .collect();
-        assert!(addresses.enter(client).is_none());
-        assert!(addresses.enter(neighbour).is_none());
-        assert!(addresses.enter(other).is_some());
-        assert!(addresses.enter("127.0.0.1:1".parse().unwrap()).is_some());
+        assert!(addresses.enter(client, None).is_none());
+        assert!(addresses.enter(neighbour, None).is_none());
+        assert!(addresses.enter(other, None).is_some());
+        assert!(
+            addresses
+                .enter("127.0.0.1:1".parse().unwrap(), None)
+                .is_some()
+        );
         drop(places);
-        assert!(addresses.enter(client).is_some());
+        assert!(addresses.enter(client, None).is_some());
         assert!(addresses.counts.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn neighbours_of_ipv6_count_for_themselves_and_guests_for_their_network() {
+        let of = |client: &str| key(client.parse().unwrap(), "2001:db8::5".parse().ok()).unwrap();
+        assert_ne!(of("2001:db8::1"), of("2001:db8::2"));
+        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1::2"));
+        assert_ne!(of("fe80::1"), of("fe80::2"));
+        assert_ne!(of("fd00::1"), of("fd00::2"));
+    }
+
+    #[tokio::test]
+    async fn this_machine_is_answered_when_others_have_every_place() {
+        let slots = Slots::default();
+        let other: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let own: SocketAddr = "[::ffff:127.0.0.1]:1".parse().unwrap();
+        let now = |slot: Option<Slot>| matches!(slot, Some(Slot::Now(_)));
+        let mut taken: Vec<_> = (0..limits::CONNECTIONS)
+            .map(|_| slots.enter(other))
+            .collect();
+        assert!(taken.iter().all(|slot| matches!(slot, Some(Slot::Now(_)))));
+        assert!(!now(slots.enter(other)));
+        for _ in 0..limits::NODE_CONNECTIONS {
+            taken.push(slots.enter(own));
+            assert!(matches!(taken.last(), Some(Some(Slot::Now(_)))));
+        }
+        for _ in 0..limits::CONNECTIONS_AHEAD {
+            taken.push(slots.enter(own));
+            assert!(matches!(taken.last(), Some(Some(Slot::Later(..)))));
+        }
+        assert!(slots.enter(other).is_none());
+        drop(taken);
+        assert!(now(slots.enter(other)));
+        slots.all().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -300,8 +419,8 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_is_the_same_through_an_ipv6_socket() {
-        let mapped = key("::ffff:192.0.2.1".parse().unwrap());
-        assert_eq!(mapped, key("192.0.2.1".parse().unwrap()));
-        assert_eq!(key("::ffff:127.0.0.1".parse().unwrap()), None);
+        let mapped = key("::ffff:192.0.2.1".parse().unwrap(), None);
+        assert_eq!(mapped, key("192.0.2.1".parse().unwrap(), None));
+        assert_eq!(key("::ffff:127.0.0.1".parse().unwrap(), None), None);
     }
 }

@@ -13,6 +13,7 @@ use http_body::Body as _;
 use super::content::Unavailable;
 use super::errors::{Code, Error};
 use super::query::Query;
+use super::room::NoRoom;
 use super::router::Route;
 use super::state::Registry;
 use super::{
@@ -48,6 +49,10 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
     if request.method == Method::HEAD {
         *response.body_mut() = Body::empty();
     }
+    let mut response = match registry.room.admit(response).await {
+        Ok(response) => response,
+        Err(NoRoom) => busy(protocol),
+    };
     let headers = response.headers_mut();
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -60,6 +65,19 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
             HeaderValue::from_static("registry/2.0"),
         );
     }
+    response
+}
+
+/// Says that lists take too much memory by now.
+fn busy(protocol: bool) -> Response {
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let message = "too many long lists are on their way to clients; ask again soon";
+    let mut response = match protocol {
+        true => Error::new(status, Code::TooManyRequests, message).into_response(),
+        false => answers::text(status, message),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-/// Connections at once. Further ones wait in the kernel's queue.
+/// Connections that are answered at once ...
 pub(super) const CONNECTIONS: usize = 512;
+/// ... further ones of this machine, whose pods must start whatever others do ...
+pub(super) const NODE_CONNECTIONS: usize = 64;
+/// ... and connections that wait for their turn.
+pub(super) const CONNECTIONS_AHEAD: usize = 512;
 /// Connections in the kernel's queue. More clients than these find nobody.
 pub(super) const WAITING_CONNECTIONS: u32 = 1024;
-/// Connections of one address, or one /64 of IPv6. Loopback is not counted.
-pub(super) const CONNECTIONS_PER_ADDRESS: usize = 128;
+/// Connections of one machine ([`super::connections::network`]). Loopback is not counted.
+pub(super) const CONNECTIONS_PER_ADDRESS: usize = 64;
 /// Bytes of a request's line and headers together.
 pub(super) const HEADER_BYTES: usize = 16 << 10;
 /// Bytes of a request's target. The longest that makes sense, a name of 255 with a digest of 135
@@ -49,7 +53,7 @@ pub(super) const QUIET_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of manifests kept in memory. What is beyond is read when it is asked for.
 pub(super) const MANIFEST_MEMORY: u64 = 48 << 20;
-/// Bytes of annotations kept for the referrers API; what is beyond is listed without them.
+/// Bytes of annotations, as JSON, kept for the referrers API; what is beyond is listed without them.
 pub(super) const ANNOTATION_MEMORY: usize = 8 << 20;
 /// Bytes of a chart's configuration, of which its version is taken.
 pub(super) const CHART_CONFIG_BYTES: u64 = 1 << 20;
@@ -68,6 +72,12 @@ pub(super) const PASSWORDS_AT_ONCE: usize = 2;
 pub(super) const PASSWORD_WAIT: Duration = Duration::from_secs(20);
 /// Bytes of a file with a certificate, a key or users.
 pub(super) const ACCESS_BYTES: u64 = 1 << 20;
+
+/// Bytes of lists, pages and other answers that are made for a request, all together; small ones
+/// are not counted. Beyond it a client is asked to come again.
+pub(super) const MADE_BYTES: u64 = 64 << 20;
+/// See [`MADE_BYTES`].
+pub(super) const SMALL_MADE_BYTES: u64 = 64 << 10;
 
 /// Log lines of requests in a second; what is beyond is counted.
 pub(super) const LOGGED_REQUESTS: u32 = 50;

@@ -43,6 +43,7 @@ mod limits;
 mod listen;
 mod patience;
 mod request_log;
+mod room;
 // tests by random input
 #[cfg(any(test, feature = "fuzzing"))]
 #[allow(unreachable_pub)] // it is reached with the feature

@@ -100,6 +100,11 @@ impl<S> Patient<S> {
         }
     }
 
+    /// What was read so far was no request.
+    pub(super) fn headers_are_over(&mut self) {
+        self.headers.stop();
+    }
+
     fn wrote(
         &mut self,
         context: &mut Context<'_>,

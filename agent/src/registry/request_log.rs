@@ -45,7 +45,7 @@ impl Default for LineLimit {
 
 impl LineLimit {
     /// Whether a line may be written at `now`, and how many were not since the last that was.
-    fn take(&self, now: Instant) -> Option<u64> {
+    pub(super) fn take(&self, now: Instant) -> Option<u64> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(window.began) >= Duration::from_secs(1) {
             window.began = now;

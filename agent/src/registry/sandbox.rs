@@ -21,12 +21,16 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::confine::{self, Reach};
+use super::limits::{CONNECTIONS, CONNECTIONS_AHEAD, NODE_CONNECTIONS};
 use super::logs::LogSource;
 
-/// User and group of the registry. Nothing on a node belongs to them.
-pub(super) const USER: u32 = 65532;
-/// Descriptors: a connection and a blob for each client, and some.
-const DESCRIPTORS: u64 = 2 * super::limits::CONNECTIONS as u64 + 256;
+/// User and group of the registry. Nothing on a node belongs to them, and no image names them:
+/// pods share the host's users, their limits of threads among them, and 65532 is the one that images
+/// call `nonroot`. Above all ranges that are given out (systemd: UIDS-GIDS).
+pub(super) const USER: u32 = 2_000_005_000;
+/// Descriptors: a connection and a blob for each client, connections that wait, and some.
+const DESCRIPTORS: u64 =
+    2 * (CONNECTIONS + NODE_CONNECTIONS) as u64 + CONNECTIONS_AHEAD as u64 + 256;
 /// Threads of this user.
 const THREADS: u64 = 128;
 /// Bytes of private writable memory: the index of a very large haul, and stacks.

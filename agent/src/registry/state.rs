@@ -10,6 +10,7 @@ use super::layout::{Layout, LayoutError};
 use super::logs::LogSource;
 use super::medium::Medium;
 use super::page::Lists;
+use super::room::Room;
 use super::status::StatusSource;
 
 /// The registry: an index and where its bytes lie.
@@ -31,6 +32,8 @@ pub(super) struct Registry {
     lists: OnceLock<Lists>,
     /// Who may read.
     pub(super) access: Arc<Access>,
+    /// For answers that are made for a request.
+    pub(super) room: Room,
 }
 
 impl Registry {
@@ -51,6 +54,7 @@ impl Registry {
             logs: None,
             lists: OnceLock::new(),
             access: Arc::default(),
+            room: Room::default(),
         };
         Ok((registry, started.elapsed()))
     }
@@ -66,6 +70,7 @@ impl Registry {
             logs: None,
             lists: OnceLock::new(),
             access: Arc::default(),
+            room: Room::default(),
         }
     }
 

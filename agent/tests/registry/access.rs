@@ -397,13 +397,13 @@ fn in_its_sandbox_the_registry_follows_what_the_node_process_hands_over() {
             echo "not $wanted: $*: $(code "$@")"; cat log; exit 1
         }
         put() {
-            install -g 65532 -m 640 "$1" /run/haulboot/access/access.json.new
+            install -g 2000005000 -m 640 "$1" /run/haulboot/access/access.json.new
             mv /run/haulboot/access/access.json.new /run/haulboot/access/access.json
         }
         here=http://127.0.0.1:5000/v2/ there=http://192.0.2.1:5000/v2/
         until_is 503 $here
         until_is 503 $there
-        [ "$(stat -c '%a %u %g' /run/haulboot/access)" = '750 0 65532' ]
+        [ "$(stat -c '%a %u %g' /run/haulboot/access)" = '750 0 2000005000' ]
         put open
         until_is 200 $there
         until_is 200 $here
@@ -420,7 +420,14 @@ fn in_its_sandbox_the_registry_follows_what_the_node_process_hands_over() {
         until_is 403 $there
         put open
         until_is 200 $there
-        grep -q '^Uid:.65532.65532.65532.65532$' /proc/$agent/status
+        grep -q '^Uid:.2000005000.2000005000.2000005000.2000005000$' /proc/$agent/status
+        grep -q '^NoNewPrivs:.1$' /proc/$agent/status
+        for set in Inh Prm Eff Bnd Amb; do
+            grep -q "^Cap$set:.0000000000000000$" /proc/$agent/status
+        done
+        grep -q '^Seccomp:.2$' /proc/$agent/status
+        grep -q '^Max data size  *805306368  *805306368 ' /proc/$agent/limits
+        grep -q '^Max open files  *1920  *1920 ' /proc/$agent/limits
         echo done
     "#;
     let output = Command::new("unshare")

@@ -1,7 +1,10 @@
 //! Hauls that want to harm whoever serves them.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use image_layout::Digest;
 use serde_json::json;
@@ -91,6 +94,82 @@ fn annotations_of_many_mebibytes_are_bounded() {
     assert_eq!(answer.json()["manifests"].as_array().unwrap().len(), 12);
     assert!(answer.body.len() < 9 << 20, "{}", answer.body.len());
     assert!(server.memory() < 160 << 10, "{} KiB", server.memory());
+}
+
+#[test]
+fn lists_that_nobody_takes_do_not_fill_the_memory() {
+    const CLIENTS: usize = 24;
+    let subject = Digest::sha256_of(b"subject");
+    // each character takes six in an answer
+    let long = "\u{1}".repeat(600 << 10);
+    let (server, _dir) = over(|writer| {
+        // more than the kernel takes of an answer by itself
+        for nth in 0..2 {
+            let more = json!({"annotations": {"long": long, "nth": nth.to_string()},
+                "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": 1}});
+            let (digest, bytes) = writer.image("x", more);
+            let length = bytes.len();
+            writer.name("a.test/app:1", "referrers/x", OCI_MANIFEST, digest, length);
+        }
+    });
+    let path = format!("/v2/a.test/app/referrers/{subject}");
+    let length = get(server.address, &path).body.len();
+    assert!(length > 7 << 20, "{length}");
+    let mut idle: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = TcpStream::connect(server.address).unwrap();
+            write!(client, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    let mut heads = idle.iter_mut().map(|client| {
+        let mut head = [0; 12];
+        client.read_exact(&mut head).unwrap();
+        String::from_utf8(head.to_vec()).unwrap()
+    });
+    assert!(heads.any(|head| head == "HTTP/1.1 429"));
+    assert!(heads.all(|head| head.starts_with("HTTP/1.1 ")));
+    assert!(server.memory() < 160 << 10, "{} KiB", server.memory());
+    assert_eq!(get(server.address, "/v2/").status, 200);
+    drop(idle);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while get(server.address, &path).body.len() != length {
+        assert!(Instant::now() < deadline, "there is no room again");
+    }
+}
+
+#[test]
+fn a_manifest_is_never_a_page() {
+    let script =
+        json!({"mediaType": "text/html", "annotations": {"x": "<script>alert(1)</script>"}});
+    let mut digest = None;
+    let (server, _dir) = over(|writer| {
+        writer.named("a.test/app:1", "app", script.clone());
+        digest = Some(writer.image("app", script.clone()).0);
+        for entry in &mut writer.entries {
+            entry["mediaType"] = json!("text/html");
+        }
+    });
+    for reference in ["1".to_owned(), digest.unwrap().to_string()] {
+        let path = format!("/v2/a.test/app/manifests/{reference}");
+        let answer = get(server.address, &path);
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some(OCI_MANIFEST));
+    }
+}
+
+#[test]
+fn a_tag_of_another_host_is_not_taken_for_docker_hubs() {
+    let (server, _dir) = over(|writer| {
+        writer.named("docker.io/x/y:1", "hub", json!({}));
+        writer.named("quay.test/x/y:2", "quay", json!({}));
+    });
+    let status = |path: &str| get(server.address, path).status;
+    // dockerd's mirror means Docker Hub, and has no other way to say so
+    assert_eq!(status("/v2/x/y/manifests/2"), 404);
+    assert_eq!(status("/v2/x/y/manifests/1"), 200);
+    assert_eq!(status("/v2/quay.test/x/y/manifests/2"), 200);
+    assert_eq!(status("/v2/x/y/manifests/2?ns=quay.test"), 200);
 }
 
 #[test]

@@ -236,7 +236,8 @@ pub(crate) fn write(dir: &Path) -> Written {
         referrer,
         bytes.len(),
     );
-    let (referrer_by_config, bytes) = writer.image("other", json!({"subject": subject}));
+    let (referrer_by_config, bytes) =
+        writer.image("other", json!({"subject": subject, "artifactType": ""}));
     writer.name(
         "a.test/shop/db:1",
         "referrers/y",

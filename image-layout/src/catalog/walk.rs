@@ -8,7 +8,7 @@ use super::{BlobEntry, BlobSource, ManifestEntry};
 use crate::digest::{Digest, Hasher};
 use crate::hauler::Content;
 use crate::limits;
-use crate::oci::{Descriptor, Manifest, Platform, annotation, is_media_type, media_type};
+use crate::oci::{Descriptor, Manifest, Platform, annotation, media_type};
 use crate::text::{is_harmless, printable};
 
 /// What there is to know about a manifest once it was followed. Kept small: a haul may have many.
@@ -210,11 +210,11 @@ impl<'a> Walker<'a> {
                 error,
             })?;
         let config_type = manifest.config.as_ref().map(|config| &config.media_type);
-        let artifact_type = manifest
-            .artifact_type
-            .as_ref()
-            .or(config_type)
-            .filter(|said| is_media_type(said));
+        // any text that can be asked for: types of artifacts have parameters, and stand in JSON alone
+        let is_text =
+            |said: &&String| (1..=255).contains(&said.len()) && !said.chars().any(char::is_control);
+        let own = manifest.artifact_type.as_ref().filter(is_text);
+        let artifact_type = own.or(config_type.filter(is_text));
         let noted = ManifestEntry {
             digest,
             size: entry.size,

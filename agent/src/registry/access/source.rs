@@ -243,7 +243,7 @@ impl Access {
     pub(in crate::registry) fn follow(self: &Arc<Access>, source: Source) -> io::Result<()> {
         let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
-        for directory in source.directories() {
+        for directory in source.reach() {
             inotify::add_watch(&watch, &directory, events)?;
         }
         let watch = register(watch)?;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use image_layout::catalog::{Artifact, ArtifactKind, BlobSource as _, Catalog, ManifestEntry};
 use image_layout::digest::Hasher;
 use image_layout::oci::{self, Manifest, media_type};
+use image_layout::text::printable;
 use image_layout::{Digest, Tag};
 use serde::Deserialize;
 
@@ -28,7 +29,8 @@ impl Index {
     pub(in crate::registry) fn build(catalog: Catalog, layout: &Layout) -> Index {
         let mut builder = Builder {
             index: Index {
-                warnings: catalog.warnings,
+                // what is on a medium may have been written by anybody
+                warnings: catalog.warnings.iter().map(|w| printable(w)).collect(),
                 ..Index::default()
             },
             layout,
@@ -123,7 +125,7 @@ impl Builder<'_> {
 
     fn manifest(&mut self, entry: &ManifestEntry, bytes: Option<Bytes>) {
         let media_type = Some(&entry.media_type)
-            .filter(|said| oci::is_media_type(said))
+            .filter(|said| oci::is_manifest_type(said))
             .and_then(|said| HeaderValue::from_str(said).ok())
             .unwrap_or(HeaderValue::from_static(media_type::OCI_MANIFEST));
         let manifest = StoredManifest {
@@ -251,7 +253,8 @@ impl Builder<'_> {
             .parse(&entry.digest)
             .map(|manifest| manifest.annotations)
             .unwrap_or_default();
-        let bytes: usize = annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
+        // as clients get them: a control character is six bytes there
+        let bytes = serde_json::to_string(&annotations).map_or(0, |json| json.len());
         match self.annotation_memory.checked_sub(bytes) {
             Some(left) => self.annotation_memory = left,
             None => annotations.clear(),

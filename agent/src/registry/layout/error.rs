@@ -56,6 +56,17 @@ pub(in crate::registry) enum LayoutError {
         /// Why.
         error: serde_json::Error,
     },
+    /// `catalog.json` has more than a haul can.
+    #[error("{} has {artifacts} artifacts and {blobs} blobs; {} and {} are allowed", path.display(),
+        image_layout::limits::ARTIFACTS, image_layout::limits::BLOBS)]
+    CatalogSize {
+        /// The file.
+        path: PathBuf,
+        /// How many artifacts it has.
+        artifacts: usize,
+        /// How many blobs.
+        blobs: usize,
+    },
     /// `catalog.json` is of a later builder.
     #[error("{} has format {format}; this agent reads up to {supported}", path.display(),
         supported = catalog::FORMAT)]
@@ -102,7 +113,9 @@ impl LayoutError {
                 "unpack a haul with `builder haul extract HAUL DIR`, or name Hauler's store directory"
             }
             LayoutError::CatalogFormat { .. } => "use the agent that came with that builder",
-            LayoutError::CatalogJson { .. } | LayoutError::TooLarge { .. } => {
+            LayoutError::CatalogJson { .. }
+            | LayoutError::CatalogSize { .. }
+            | LayoutError::TooLarge { .. } => {
                 "unpack the haul anew with `builder haul extract HAUL DIR`"
             }
             LayoutError::Contents { .. } => {

@@ -151,6 +151,14 @@ impl Layout {
             Ok(catalog) => catalog,
             Err(error) => return Err(LayoutError::CatalogJson { path, error }),
         };
+        let (artifacts, blobs) = (catalog.artifacts.len(), catalog.blobs.len());
+        if artifacts > image_layout::limits::ARTIFACTS || blobs > image_layout::limits::BLOBS {
+            return Err(LayoutError::CatalogSize {
+                path,
+                artifacts,
+                blobs,
+            });
+        }
         if catalog.format > catalog::FORMAT {
             let format = catalog.format;
             return Err(LayoutError::CatalogFormat { path, format });

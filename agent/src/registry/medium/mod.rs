@@ -20,6 +20,7 @@ use image_layout::Digest;
 
 use super::buffers::Buffers;
 use super::limits;
+use super::request_log::LineLimit;
 use turns::{Given, Step, StreamId, Turns, Waiting};
 
 pub(super) use source::{Cached, FilePart, Source};
@@ -29,6 +30,7 @@ pub(super) use source::{Cached, FilePart, Source};
 pub(super) struct Medium {
     buffers: Buffers,
     errors: AtomicU64,
+    lines: LineLimit,
     bytes_read: AtomicU64,
     queue: Mutex<Queue>,
     presence: Mutex<Presence>,
@@ -83,7 +85,10 @@ impl Medium {
     /// Logs and counts a failed read.
     pub(super) fn failed(&self, digest: &Digest, error: &std::io::Error) {
         self.errors.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%digest, %error, "reading a blob failed");
+        // whoever asks for a broken blob again and again must not push all else out of the log
+        if let Some(suppressed) = self.lines.take(Instant::now()) {
+            tracing::error!(%digest, %error, suppressed, "reading a blob failed");
+        }
     }
 
     /// Memory between medium and network.
@@ -119,12 +124,20 @@ impl Medium {
         }
     }
 
-    /// Starts the thread that reads, unless there is one. Inside a runtime.
+    /// Starts the thread that reads, unless there is one. Where the kernel gives none, whoever waits
+    /// learns it.
     fn start(self: &Arc<Self>, queue: &mut Queue) {
         if !queue.reads {
             queue.reads = true;
             let medium = Arc::clone(self);
-            tokio::task::spawn_blocking(move || medium.read_all());
+            let thread = std::thread::Builder::new().name("medium".to_owned());
+            if let Err(error) = thread.spawn(move || medium.read_all()) {
+                queue.reads = false;
+                tracing::error!(%error, "no thread to read the medium with");
+                for waker in queue.turns.fail(error) {
+                    waker.wake();
+                }
+            }
         }
     }
 

@@ -92,6 +92,13 @@ fn images(body: &mut String, endpoint: &Endpoint, image: &Artifact) {
         false => ("", ""),
     };
     body.push_str("<h3>Pull an image</h3>\n");
+    if endpoint.authority.as_str().starts_with('[') {
+        body.push_str(
+            "<p>podman and skopeo know no registry by an address of IPv6: look at this page by a \
+             name of this machine, and it says how.</p>\n",
+        );
+        return;
+    }
     if endpoint.ca_pem.is_some() {
         let at = &endpoint.authority;
         let _ = writeln!(
