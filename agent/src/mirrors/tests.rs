@@ -475,3 +475,19 @@ proptest! {
         prop_assert_eq!(&tls["ca"], &ca);
     }
 }
+
+#[test]
+fn clients_that_know_no_address_of_ipv6_get_no_registry_and_learn_why() {
+    for runtime in [Runtime::Podman, Runtime::CriO] {
+        let endpoint = Endpoint {
+            authority: "[fd00::2]:5000".parse().unwrap(),
+            ..endpoint(Scheme::Http, false)
+        };
+        let mirror = write(runtime, &endpoint, &hosts());
+        let notes = mirror.notes.join("\n");
+        assert!(notes.contains("address of IPv6"), "{notes}");
+        let files = Files::of(mirror);
+        let conf = files.text("/etc/containers/registries.conf.d/50-haulboot.conf");
+        assert!(!conf.contains("location"), "{conf}");
+    }
+}

@@ -173,6 +173,8 @@ pub(super) fn install_lines(runtime: Runtime, endpoint: &Endpoint) -> String {
     let unpack =
         |flags: &str| format!("{curl} {url}/mirrors/{runtime}.tar | sudo tar -x{flags}C /");
     match runtime {
+        // with users there is a file of log-ins, where a person's others may be
+        Runtime::Podman if endpoint.users => unpack("k"),
         Runtime::Containerd | Runtime::Podman => unpack(""),
         Runtime::CriO => format!("{}\nsudo systemctl restart crio", unpack("")),
         Runtime::Docker => format!("{}\nsudo systemctl restart docker", unpack("k")),
