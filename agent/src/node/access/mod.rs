@@ -29,7 +29,7 @@ use crate::registry::{Material, UsersMaterial};
 
 /// Bytes of one secret.
 const SECRET_BYTES: u64 = 256 << 10;
-/// Before what could not be written is tried again.
+/// Before what could not be read or written is tried again: a stick may be away for a moment.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is wrong, for the person in front of the machine and the one before a client.
@@ -41,7 +41,8 @@ struct Wrong {
     notice: String,
 }
 
-/// Hands over what is asked for, at once and whenever `addresses` change. Never returns.
+/// Hands over what is asked for, at once, whenever `addresses` change, and again for as long as
+/// something is wrong. Never returns.
 pub(super) async fn run(
     place: &Place,
     identity: &Identity,
@@ -49,16 +50,21 @@ pub(super) async fn run(
     reports: &Reports,
 ) -> Infallible {
     let mut said = BTreeSet::new();
+    let mut written = None;
     loop {
         let now = addresses.borrow_and_update().clone();
         let (material, notices) = material(place, identity, now);
+        let whole = (material.tls.is_some() || !material.https_only)
+            && (material.users.as_ref()).is_none_or(|users| users.node.is_some());
         for notice in notices {
             if said.insert(notice.clone()) {
                 reports.notice(notice);
             }
         }
         let directory = place.access();
-        if let Err(error) = material.write(&directory) {
+        if written.as_ref() != Some(&material)
+            && let Err(error) = material.write(&directory)
+        {
             let path = directory.display();
             let notice =
                 format!("{path} can't be written, so that nobody reads the registry: {error}");
@@ -68,7 +74,15 @@ pub(super) async fn run(
             tokio::time::sleep(AGAIN).await;
             continue;
         }
-        if addresses.changed().await.is_err() {
+        written = Some(material);
+        let changed = match whole {
+            true => addresses.changed().await,
+            false => match tokio::time::timeout(AGAIN, addresses.changed()).await {
+                Ok(changed) => changed,
+                Err(_) => continue,
+            },
+        };
+        if changed.is_err() {
             // the network manager ends with the process
             return std::future::pending().await;
         }
@@ -91,7 +105,17 @@ fn material(
     };
     if asked.users {
         let lines = registry.map(|registry| registry.users.clone());
-        let secret = read(&secrets_on_stick.join(secrets::CLUSTER_SECRET)).ok();
+        let secret = read(&secrets_on_stick.join(secrets::CLUSTER_SECRET));
+        if let Err(error) = &secret
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            notices.push(format!(
+                "this node can't read its own registry: secrets/{} is not to be had on this stick \
+                 ({error}); it is tried again",
+                secrets::CLUSTER_SECRET
+            ));
+        }
+        let secret = secret.ok();
         material.users = Some(UsersMaterial {
             lines: lines.unwrap_or_default(),
             node: secret.map(|secret| digest(&registry_password(&secret))),
@@ -131,8 +155,16 @@ fn certificate(
     let tls = secrets_on_stick.join(secrets::TLS);
     let read = |name: &str| {
         read(&tls.join(name)).map_err(|error| Wrong {
-            closed: "this registry is for HTTPS alone and has no certificate: its stick was built \
-                     without `registry.tls`",
+            closed: match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "this registry is for HTTPS alone and has no certificate: its stick was built \
+                     without `registry.tls`"
+                }
+                _ => {
+                    "this registry is for HTTPS alone and has no certificate: its stick can't be \
+                     read; it is tried again"
+                }
+            },
             notice: format!(
                 "the registry answers no other machine: cluster.yaml says `registry.tls`, and \
                  secrets/tls/{name} is not to be had on this stick ({error}); build it again with \

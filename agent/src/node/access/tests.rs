@@ -144,6 +144,42 @@ fn a_cluster_yaml_that_can_not_be_read_opens_nothing_that_was_closed() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stick_that_was_away_for_a_moment_closes_the_registry_for_a_moment() {
+    let node = node().with_authority();
+    let key = node.secrets.join("tls/registry-ca.key");
+    let authority = fs::read(&key).unwrap();
+    // what can't be read, and is there
+    fs::remove_file(&key).unwrap();
+    fs::create_dir(&key).unwrap();
+    let text = "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\nregistry: {tls: true}\n";
+    let identity = Identity {
+        plan: Plan::default(),
+        role: Role::Registry,
+        cluster: Some(image_layout::cluster::parse(text.as_bytes()).unwrap()),
+    };
+    let (_peer, own) = std::os::unix::net::UnixStream::pair().unwrap();
+    let reports = Reports::new(crate::report::Sender::over(own.into()));
+    let (_sender, addresses) = watch::channel(BTreeSet::new());
+    let file = node.place.access().join(node::ACCESS_FILE);
+    let place = node.place.clone();
+    let task = tokio::spawn(async move { run(&place, &identity, addresses, &reports).await });
+    let says = async |word: &str| {
+        for _ in 0..30 {
+            if fs::read_to_string(&file).is_ok_and(|text| text.contains(word)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("{word}: {:?}", fs::read_to_string(&file));
+    };
+    says("can't be read").await;
+    fs::remove_dir(&key).unwrap();
+    fs::write(&key, authority).unwrap();
+    says("BEGIN CERTIFICATE").await;
+    task.abort();
+}
+
 #[tokio::test]
 async fn another_address_brings_another_certificate() {
     let node = node().with_authority();
