@@ -15,6 +15,9 @@ for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do
         cargo clippy --locked -p agent -p hello --target "$target" -- -D warnings
 done
 
+$step clippy-fuzz 'clippy, fuzz targets' \
+    cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
+
 # Every tracked file that begins as a shell script.
 scripts=$(git ls-files | while read -r file; do
     if [ -f "$file" ] && head -n 1 "$file" | grep -qE '^#!.*\b(sh|bash)\b'; then echo "$file"; fi
