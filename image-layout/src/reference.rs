@@ -96,6 +96,11 @@ impl Host {
         Host(DOCKER_HUB.to_owned())
     }
 
+    /// Whether it is an address of IPv6, which stands in brackets: `[fd00::2]:5000`.
+    pub fn is_ipv6(&self) -> bool {
+        self.0.starts_with('[')
+    }
+
     /// `localhost`.
     pub fn localhost() -> Host {
         Host("localhost".to_owned())

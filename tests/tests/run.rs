@@ -4,7 +4,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,30 @@ fn until(lines: &Receiver<String>, wanted: &str) -> Vec<String> {
     }
 }
 
+/// `builder run`, with what is typed and what is shown.
+fn start(image: &Path, arguments: &[&str]) -> (Running, ChildStdin, Receiver<String>) {
+    let mut child = Command::new(builder_program().unwrap())
+        .arg("run")
+        .arg(image)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let keyboard = child.stdin.take().unwrap();
+    let screen = child.stdout.take().unwrap();
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(screen).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    (Running(child), keyboard, lines)
+}
+
 #[test]
 fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
     let recipe = Recipe {
@@ -48,28 +73,9 @@ fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
 
-    let mut child = Command::new(builder_program().unwrap())
-        .arg("run")
-        .arg(&image)
-        .args(["--memory", "1024", "--port", &port.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut keyboard = child.stdin.take().unwrap();
-    let screen = child.stdout.take().unwrap();
-    let mut child = Running(child);
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(screen).split(b'\n').map_while(Result::ok) {
-            if sender
-                .send(String::from_utf8_lossy(&line).into_owned())
-                .is_err()
-            {
-                return;
-            }
-        }
-    });
+    let port_argument = port.to_string();
+    let (mut child, mut keyboard, lines) =
+        start(&image, &["--memory", "1024", "--port", &port_argument]);
 
     let said = until(&lines, "Ctrl-A X").join("\n");
     assert!(said.contains(&format!("port {port} is taken")), "{said}");
@@ -101,25 +107,11 @@ fn a_registry_with_https_is_shown_as_one() {
                 .to_owned(),
         ),
     };
-    let mut child = Command::new(builder_program().unwrap())
-        .arg("run")
-        .arg(image(&recipe).unwrap())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut keyboard = child.stdin.take().unwrap();
-    let mut screen = BufReader::new(child.stdout.take().unwrap());
-    let mut child = Running(child);
-    let mut line = String::new();
-    while !line.contains("Ctrl-A X") {
-        line.clear();
-        assert!(screen.read_line(&mut line).unwrap() > 0, "it ended");
-    }
+    let (mut child, mut keyboard, lines) = start(&image(&recipe).unwrap(), &[]);
+    let said = until(&lines, "Ctrl-A X").join("\n");
     keyboard.write_all(b"\x01x").unwrap();
-    std::io::copy(&mut screen, &mut std::io::sink()).unwrap();
     wait_within(&mut child.0, END_BOUND).unwrap().unwrap();
-    assert!(line.contains("registry: https://127.0.0.1:"), "{line}");
+    assert!(said.contains("registry: https://127.0.0.1:"), "{said}");
 }
 
 #[test]

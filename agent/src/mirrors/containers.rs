@@ -27,26 +27,24 @@ struct RegistryBlock {
 /// the registry's name stands in the location. The location is not a mirror but the registry
 /// itself, so that nobody else is asked.
 pub(super) fn write(endpoint: &Endpoint, hosts: &[Host]) -> (Vec<MirrorFile>, Vec<String>) {
-    let (named, nameless): (Vec<_>, Vec<_>) =
-        hosts.iter().partition(|host| !host.as_str().contains('['));
+    let (nameless, named): (Vec<_>, Vec<_>) = hosts.iter().partition(|host| host.is_ipv6());
     let block = |host: &&Host| RegistryBlock {
         prefix: host.as_str().to_owned(),
         location: format!("{}/{}", endpoint.authority, as_component(host)),
         insecure: endpoint.scheme == Scheme::Http,
     };
     // a location that can't be read would leave its registry without any
-    let unnamed = endpoint.authority.as_str().starts_with('[');
-    let conf = RegistriesConf {
-        registry: match unnamed {
-            true => Vec::new(),
-            false => named.iter().map(block).collect(),
-        },
+    let unnamed = endpoint.authority.is_ipv6();
+    let contents = match unnamed {
+        true => "# No registry can be named here by an address of IPv6.\n".to_owned(),
+        false => format!(
+            "# Images of these registries come from {}, and from no other.\n{}",
+            endpoint.authority,
+            super::text::toml(&RegistriesConf {
+                registry: named.iter().map(block).collect(),
+            })
+        ),
     };
-    let contents = format!(
-        "# Images of these registries come from {}, and from no other.\n{}",
-        endpoint.authority,
-        super::text::toml(&conf)
-    );
     let mut files = vec![file(CONF, contents)];
     if let Some(ca) = &endpoint.ca_pem {
         let path = format!("/etc/containers/certs.d/{}/ca.crt", endpoint.authority);

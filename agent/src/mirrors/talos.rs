@@ -28,7 +28,7 @@ pub(super) fn write(endpoint: &Endpoint) -> (Vec<MirrorFile>, Vec<String>) {
     let mut notes = vec![
         format!(
             "Talos 1.12 and later: talosctl patch machineconfig --nodes NODE --patch @{DOCUMENTS}. \
-             1.9 to 1.11 take {BEFORE}; those before them too, without skipFallback, which they refuse."
+             Earlier ones take {BEFORE}; one that does not know skipFallback takes it without that line."
         ),
         "A registry with an entry of its own in the machine's configuration does not go by \"*\"."
             .to_owned(),

@@ -1,5 +1,7 @@
 //! Answers to what can't be had (OCI distribution-spec, "Error Codes").
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -91,4 +93,21 @@ impl IntoResponse for Error {
         }
         response
     }
+}
+
+/// A refusal in the words of the protocol, or for a person outside of it.
+pub(super) fn refuse(protocol: bool, status: StatusCode, code: Code, why: &str) -> Response {
+    match protocol {
+        true => Error::new(status, code, why).into_response(),
+        false => answers::text(status, why),
+    }
+}
+
+/// Says when to come back.
+pub(super) fn retry_after(mut response: Response, wait: Duration) -> Response {
+    // a part of a second is a second: never 0, which would mean at once
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, seconds.max(1).into());
+    response
 }

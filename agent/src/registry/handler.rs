@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use http_body::Body as _;
 
 use super::content::Unavailable;
-use super::errors::{Code, Error};
+use super::errors::{Code, Error, refuse, retry_after};
 use super::query::Query;
 use super::room::NoRoom;
 use super::router::Route;
@@ -19,6 +20,9 @@ use super::state::Registry;
 use super::{
     answers, blobs, files, limits, lists, logs, manifests, mirrors, page, referrers, status,
 };
+
+/// When to ask again for a list that there was no room for.
+const LISTS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Answers any request; the router's only handler, since no pattern of a router tells the slashes
 /// of a repository's name from those of the protocol.
@@ -51,7 +55,11 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
     }
     let mut response = match registry.room.admit(response).await {
         Ok(response) => response,
-        Err(NoRoom) => busy(protocol),
+        Err(NoRoom) => {
+            let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests);
+            let why = "too many long lists are on their way to clients; ask again soon";
+            retry_after(refuse(protocol, status, code, why), LISTS_AGAIN)
+        }
     };
     let headers = response.headers_mut();
     headers.insert(
@@ -68,25 +76,9 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
     response
 }
 
-/// Says that lists take too much memory by now.
-fn busy(protocol: bool) -> Response {
-    let status = StatusCode::TOO_MANY_REQUESTS;
-    let message = "too many long lists are on their way to clients; ask again soon";
-    let mut response = match protocol {
-        true => Error::new(status, Code::TooManyRequests, message).into_response(),
-        false => answers::text(status, message),
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
 /// What is refused before its path is read.
 fn refusal(request: &Parts, protocol: bool) -> Option<Response> {
-    let refuse = |status, message: &str| match protocol {
-        true => Error::new(status, Code::Unsupported, message).into_response(),
-        false => answers::text(status, message),
-    };
+    let refuse = |status, message| refuse(protocol, status, Code::Unsupported, message);
     let target = request.uri.path_and_query().map_or(0, |t| t.as_str().len());
     if target > limits::TARGET_BYTES {
         return Some(refuse(StatusCode::URI_TOO_LONG, "the address is too long"));

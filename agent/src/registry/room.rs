@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::Body as _;
@@ -47,13 +46,11 @@ impl Room {
     /// Lets small answers through, and large ones as long as there is room for them. One that is
     /// larger than all of it takes all of it.
     pub(super) async fn admit(&self, response: Response) -> Result<Response, NoRoom> {
-        let large = response.extensions().get::<Made>().is_some()
-            && response.status() == StatusCode::OK
-            && response.body().size_hint().lower() > limits::SMALL_MADE_BYTES;
-        if !large {
+        let size = response.body().size_hint().lower();
+        let made = response.extensions().get::<Made>().is_some();
+        if !made || size <= limits::SMALL_MADE_BYTES {
             return Ok(response);
         }
-        let size = response.body().size_hint().lower();
         let wanted = units(size.min(limits::MADE_BYTES));
         let permit = Arc::clone(&self.0).try_acquire_many_owned(wanted);
         let _permit = permit.map_err(|_| NoRoom)?;
@@ -72,6 +69,8 @@ fn units(bytes: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::super::answers;
     use super::*;
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use image_layout::Digest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{get, request};
 use crate::layout::{LAYER, OCI_MANIFEST, Writer};
@@ -68,21 +68,25 @@ fn sizes_that_no_disk_has_are_refused_wherever_they_are_claimed() {
     assert!(server.memory() < 64 << 10);
 }
 
+/// A manifest that refers to `subject`.
+fn refers(writer: &mut Writer<'_>, subject: Digest, annotations: Value) {
+    let more = json!({"annotations": annotations,
+        "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": 1}});
+    let (digest, bytes) = writer.image("x", more);
+    let length = bytes.len();
+    writer.name("a.test/app:1", "referrers/x", OCI_MANIFEST, digest, length);
+}
+
 #[test]
 fn annotations_of_many_mebibytes_are_bounded() {
     let subject = Digest::sha256_of(b"subject");
     let long = "x".repeat(3 << 20);
     let (server, _dir) = over(|writer| {
         for nth in 0..12 {
-            let more = json!({"annotations": {"long": long, "nth": nth.to_string()},
-                "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": 1}});
-            let (digest, bytes) = writer.image("x", more);
-            writer.name(
-                "a.test/app:1",
-                "referrers/x",
-                OCI_MANIFEST,
-                digest,
-                bytes.len(),
+            refers(
+                writer,
+                subject,
+                json!({"long": long, "nth": nth.to_string()}),
             );
         }
     });
@@ -105,11 +109,11 @@ fn lists_that_nobody_takes_do_not_fill_the_memory() {
     let (server, _dir) = over(|writer| {
         // more than the kernel takes of an answer by itself
         for nth in 0..2 {
-            let more = json!({"annotations": {"long": long, "nth": nth.to_string()},
-                "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": 1}});
-            let (digest, bytes) = writer.image("x", more);
-            let length = bytes.len();
-            writer.name("a.test/app:1", "referrers/x", OCI_MANIFEST, digest, length);
+            refers(
+                writer,
+                subject,
+                json!({"long": long, "nth": nth.to_string()}),
+            );
         }
     });
     let path = format!("/v2/a.test/app/referrers/{subject}");

@@ -154,22 +154,24 @@ fn certificate(
 ) -> Result<crate::registry::TlsMaterial, Wrong> {
     let tls = secrets_on_stick.join(secrets::TLS);
     let read = |name: &str| {
-        read(&tls.join(name)).map_err(|error| Wrong {
-            closed: match error.kind() {
-                io::ErrorKind::NotFound => {
+        read(&tls.join(name)).map_err(|error| {
+            let (closed, remedy) = match error.kind() {
+                io::ErrorKind::NotFound => (
                     "this registry is for HTTPS alone and has no certificate: its stick was built \
-                     without `registry.tls`"
-                }
-                _ => {
+                     without `registry.tls`",
+                    "build it again with that cluster.yaml",
+                ),
+                _ => (
                     "this registry is for HTTPS alone and has no certificate: its stick can't be \
-                     read; it is tried again"
-                }
-            },
-            notice: format!(
+                     read; it is tried again",
+                    "it is tried again; if that does not help, write the stick anew",
+                ),
+            };
+            let notice = format!(
                 "the registry answers no other machine: cluster.yaml says `registry.tls`, and \
-                 secrets/tls/{name} is not to be had on this stick ({error}); build it again with \
-                 that cluster.yaml"
-            ),
+                 secrets/tls/{name} is not to be had on this stick ({error}); {remedy}"
+            );
+            Wrong { closed, notice }
         })
     };
     let (ca, key) = (read(secrets::REGISTRY_CA)?, read(secrets::REGISTRY_CA_KEY)?);

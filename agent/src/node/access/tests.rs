@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use image_layout::cluster::Role;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::node::network::Plan;
@@ -68,6 +69,34 @@ impl Node {
         };
         let addresses = BTreeSet::from(["192.168.0.2".parse().unwrap()]);
         material(&self.place, &identity, addresses)
+    }
+
+    /// A node with HTTPS hands over what its registry needs: the file, who changes the node's
+    /// addresses, and the task.
+    fn hands_over(
+        &self,
+    ) -> (
+        PathBuf,
+        watch::Sender<BTreeSet<IpAddr>>,
+        JoinHandle<Infallible>,
+    ) {
+        let text =
+            "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\nregistry: {tls: true}\n";
+        let identity = Identity {
+            plan: Plan::default(),
+            role: Role::Registry,
+            cluster: Some(image_layout::cluster::parse(text.as_bytes()).unwrap()),
+        };
+        let (peer, own) = std::os::unix::net::UnixStream::pair().unwrap();
+        let reports = Reports::new(crate::report::Sender::over(own.into()));
+        let (sender, addresses) = watch::channel(BTreeSet::new());
+        let file = self.place.access().join(node::ACCESS_FILE);
+        let place = self.place.clone();
+        let task = tokio::spawn(async move {
+            let _peer = peer;
+            run(&place, &identity, addresses, &reports).await
+        });
+        (file, sender, task)
     }
 }
 
@@ -152,18 +181,7 @@ async fn a_stick_that_was_away_for_a_moment_closes_the_registry_for_a_moment() {
     // what can't be read, and is there
     fs::remove_file(&key).unwrap();
     fs::create_dir(&key).unwrap();
-    let text = "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\nregistry: {tls: true}\n";
-    let identity = Identity {
-        plan: Plan::default(),
-        role: Role::Registry,
-        cluster: Some(image_layout::cluster::parse(text.as_bytes()).unwrap()),
-    };
-    let (_peer, own) = std::os::unix::net::UnixStream::pair().unwrap();
-    let reports = Reports::new(crate::report::Sender::over(own.into()));
-    let (_sender, addresses) = watch::channel(BTreeSet::new());
-    let file = node.place.access().join(node::ACCESS_FILE);
-    let place = node.place.clone();
-    let task = tokio::spawn(async move { run(&place, &identity, addresses, &reports).await });
+    let (file, _sender, task) = node.hands_over();
     let says = async |word: &str| {
         for _ in 0..30 {
             if fs::read_to_string(&file).is_ok_and(|text| text.contains(word)) {
@@ -183,18 +201,7 @@ async fn a_stick_that_was_away_for_a_moment_closes_the_registry_for_a_moment() {
 #[tokio::test]
 async fn another_address_brings_another_certificate() {
     let node = node().with_authority();
-    let text = "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\nregistry: {tls: true}\n";
-    let identity = Identity {
-        plan: Plan::default(),
-        role: Role::Registry,
-        cluster: Some(image_layout::cluster::parse(text.as_bytes()).unwrap()),
-    };
-    let (_peer, own) = std::os::unix::net::UnixStream::pair().unwrap();
-    let reports = Reports::new(crate::report::Sender::over(own.into()));
-    let (sender, addresses) = watch::channel(BTreeSet::new());
-    let file = node.place.access().join(node::ACCESS_FILE);
-    let place = node.place.clone();
-    let task = tokio::spawn(async move { run(&place, &identity, addresses, &reports).await });
+    let (file, sender, task) = node.hands_over();
     let other_than = async |old: Vec<u8>| {
         let bound = std::time::Instant::now() + Duration::from_secs(20);
         loop {

@@ -26,15 +26,14 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use rustls::ServerConfig;
 
 pub(crate) use self::material::{Material, TlsMaterial, UsersMaterial, make_directory};
 pub(super) use self::source::{AccessError, Files, Source};
 pub(super) use self::tls::{Begins, begins, handshake};
 use self::users::{Users, Verdict, Verifier};
-use super::answers;
-use super::errors::{Code, Error};
+use super::errors::{Code, refuse, retry_after};
 
 /// Whether a request came over TLS; among a request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -164,22 +163,9 @@ const NOT_YET: &str = "the node has not yet said who may read this registry; try
 const UNAVAILABLE_AGAIN: Duration = Duration::from_secs(10);
 const BUSY_AGAIN: Duration = Duration::from_secs(2);
 
-fn refuse(protocol: bool, status: StatusCode, code: Code, why: &str) -> Response {
-    match protocol {
-        true => Error::new(status, code, why).into_response(),
-        false => answers::text(status, why),
-    }
-}
-
 fn unavailable(protocol: bool, why: &str, again: Duration) -> Response {
     let status = StatusCode::SERVICE_UNAVAILABLE;
     retry_after(refuse(protocol, status, Code::Unavailable, why), again)
-}
-
-fn retry_after(response: Response, wait: Duration) -> Response {
-    // a part of a second is a second: never 0, which would mean at once
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    with(response, header::RETRY_AFTER, seconds.max(1).into())
 }
 
 fn with(mut response: Response, name: header::HeaderName, value: HeaderValue) -> Response {

@@ -2,6 +2,7 @@
 
 use axum::http::Request;
 
+use super::super::answers;
 use super::*;
 
 /// A request of `client`, over TLS or not.

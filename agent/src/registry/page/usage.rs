@@ -92,7 +92,7 @@ fn images(body: &mut String, endpoint: &Endpoint, image: &Artifact) {
         false => ("", ""),
     };
     body.push_str("<h3>Pull an image</h3>\n");
-    if endpoint.authority.as_str().starts_with('[') {
+    if endpoint.authority.is_ipv6() {
         body.push_str(
             "<p>podman and skopeo know no registry by an address of IPv6: look at this page by a \
              name of this machine, and it says how.</p>\n",
