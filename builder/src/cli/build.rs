@@ -89,8 +89,8 @@ pub struct BuildArgs {
     /// Boot pack to use before those found in the usual places
     ///
     /// Kernel, boot loader and agent of one architecture in one file. Looked for in the files
-    /// named here, in the directories of $HAULBOOT_BOOT_PACKS, beside the builder, and in
-    /// target/boot-packs. May be repeated.
+    /// named here, in the directories of $HAULBOOT_BOOT_PACKS, beside the builder, in boot-packs
+    /// there or up to three directories above, and in target/boot-packs. May be repeated.
     #[arg(long = "boot-pack", value_name = "FILE")]
     pub boot_packs: Vec<PathBuf>,
 
