@@ -13,7 +13,7 @@ use super::{Cidr, Network};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Runs `k3s server`; the first one initialises the cluster.
+    /// Runs `k3s server`. The builder refuses a second one.
     Server,
     /// Runs `k3s agent`.
     Agent,

@@ -16,7 +16,7 @@ kind: Cluster
 name: haulboot
 
 # The machines. `match` says which machine a node is: `any` once, or one or more of
-# mac:, serial:, uuid:. Roles: server (first one starts the cluster), agent, registry.
+# mac:, serial:, uuid:. Roles: server (one at most), agent, registry.
 nodes:
   - name: node-1
     match: any
