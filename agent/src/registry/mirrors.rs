@@ -1,7 +1,7 @@
 //! `/mirrors/`: files that make other machines' runtimes ask this registry, see [`crate::mirrors`].
 //!
 //! `/mirrors/RUNTIME` is all of a runtime: text, a page for browsers, JSON for programs.
-//! `/mirrors/RUNTIME/PATH` is one file, `/mirrors/RUNTIME.tar` all of them for `tar -xC /`,
+//! `/mirrors/RUNTIME/PATH` is one file, `/mirrors/RUNTIME.tar` all of them for `tar -xkC /`,
 //! `/mirrors/ca.crt` the certificate of the authority where the registry has one.
 
 use std::fmt::Write as _;
