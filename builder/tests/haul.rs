@@ -88,6 +88,18 @@ fn a_bad_haul_is_one_error_with_a_remedy_and_exit_code_1() {
 }
 
 #[test]
+fn a_haul_of_nothing_is_said_to_be_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for index in ["{}", r#"{"schemaVersion":2,"manifests":[]}"#] {
+        std::fs::write(dir.path().join("index.json"), index).unwrap();
+        let output = builder(&["haul", "info", dir.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0));
+        let shown = text(&output.stdout);
+        assert!(shown.contains("no image, chart or file"), "{shown}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2() {
     for arguments in [
         &["haul"][..],

@@ -47,6 +47,9 @@ pub struct Artifact {
     pub host: Option<Host>,
     /// Its repository, `library/nginx`, `hauler/hello-world`.
     pub repository: Repository,
+    /// Where a registry had a chart before it became one of Hauler's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// Its tag; none where the haul has it by digest only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
@@ -63,6 +66,15 @@ pub struct Artifact {
     /// A file's contents, a chart's archive: the single layer to hand out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<BlobEntry>,
+}
+
+/// A repository of a registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The registry.
+    pub host: Host,
+    /// The repository, `charts/hello-world`.
+    pub repository: Repository,
 }
 
 /// What an artifact is.

@@ -16,6 +16,9 @@ pub const INDEX: &str = "index.json";
 /// Marks an OCI layout; Hauler 2.0 leaves it out.
 pub const OCI_LAYOUT: &str = "oci-layout";
 
+/// Where an entry came from, since 2.1; a chart's is `REPOSITORY-URL|hauler/NAME:VERSION`.
+pub const ORIGINAL_REF: &str = "hauler.dev/original-ref";
+
 /// What the annotation `kind` says an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -176,6 +179,19 @@ impl Name {
             digest,
         })
     }
+}
+
+/// The registry and repository that a chart was pulled from, `None` where the entry doesn't say or
+/// where it was no registry: of `oci://HOST/PATH|hauler/NAME:VERSION` it is `HOST` and `PATH/NAME`.
+pub fn chart_origin(entry: &Descriptor) -> Option<(Host, Repository)> {
+    let (url, name) = entry.annotation(ORIGINAL_REF)?.split_once('|')?;
+    let at = url.strip_prefix("oci://")?.trim_end_matches('/');
+    let (name, _version) = name.strip_prefix("hauler/")?.rsplit_once(':')?;
+    let (host, path) = match at.split_once('/') {
+        Some((host, path)) => (host, format!("{path}/{name}")),
+        None => (at, name.to_owned()),
+    };
+    Some((host.parse().ok()?, path.parse().ok()?))
 }
 
 impl From<Reference> for Name {

@@ -88,3 +88,18 @@ fn helm_pulls_a_chart_and_its_archive_is_the_one_under_files() {
     assert_eq!(file.status, 200);
     assert_eq!(Digest::sha256_of(&file.body), pulled);
 }
+
+#[test]
+fn helm_pulls_a_chart_under_the_name_its_registry_gave_it() {
+    let server = Server::over("hauler-2.1-dev-923a92d-mixed-v1").unwrap();
+    let file = get(server.address, "/files/shop-1.2.3+build4.tgz").unwrap();
+    assert_eq!(file.status, 200);
+    for name in [
+        "hauler/shop",
+        "charts/shop",
+        "registry.lab.test/charts/shop",
+    ] {
+        let pulled = helm(server.address, name, "1.2.3+build4").unwrap();
+        assert_eq!(Digest::sha256_of(&file.body), pulled, "{name}");
+    }
+}

@@ -129,6 +129,45 @@ fn defect_06_a_chart_is_found_by_helms_tag_as_well_as_haulers() {
 }
 
 #[test]
+fn defect_06_a_chart_is_found_where_its_registry_had_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    let helm = "application/vnd.cncf.helm.config.v1+json";
+    let config = (helm, r#"{"name":"shop","version":"1.2.3+build4"}"#);
+    let title = "shop-1.2.3+build4.tgz";
+    let [chart, _] = writer.content("hauler/shop:1.2.3-build4", config, title, "chart");
+    let origin = "oci://charts.test:8443/team/charts|hauler/shop:1.2.3-build4";
+    writer.entries[0]["annotations"]["hauler.dev/original-ref"] = json!(origin);
+    // what the haul has under a name itself goes before what it calls so as well
+    let own = writer.named(
+        "charts.test:8443/team/charts/shop:1.2.3_build4",
+        "own",
+        json!({}),
+    );
+    writer.finish();
+    let server = Server::over(dir.path());
+    for (path, wanted) in [
+        ("hauler/shop/manifests/1.2.3_build4", chart),
+        ("team/charts/shop/manifests/1.2.3-build4", chart),
+        (
+            "charts.test_8443/team/charts/shop/manifests/1.2.3-build4",
+            chart,
+        ),
+        (
+            "team/charts/shop/manifests/1.2.3-build4?ns=charts.test:8443",
+            chart,
+        ),
+        ("team/charts/shop/manifests/1.2.3_build4", own),
+    ] {
+        let answer = get(server.address, &format!("/v2/{path}"));
+        let found = answer.header("docker-content-digest").map(str::to_owned);
+        assert_eq!(found, Some(wanted.to_string()), "{path}");
+    }
+    let all = get(server.address, "/v2/_catalog").json()["repositories"].to_string();
+    assert!(all.contains("charts.test_8443/team/charts/shop"), "{all}");
+}
+
+#[test]
 fn defect_08_a_space_in_a_files_name_and_two_files_of_one_name_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Writer::new(dir.path());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use image_layout::hauler;
 use image_layout::oci::{Descriptor, annotation};
 use serde::Deserialize;
 
@@ -19,9 +20,6 @@ pub enum Era {
     /// `docker save` before Docker 25: `manifest.json` and no layout.
     DockerArchive,
 }
-
-/// Where an entry came from (Hauler: `pkg/consts`, since 2.1).
-const ORIGINAL_REF: &str = "hauler.dev/original-ref";
 
 impl Era {
     /// Judges by the entries of the index and by `store.json`.
@@ -45,7 +43,11 @@ impl Era {
                     .is_some_and(|kind| kind.starts_with(prefix))
             })
         };
-        if store.is_some() || entries.iter().any(|e| e.annotation(ORIGINAL_REF).is_some()) {
+        if store.is_some()
+            || entries
+                .iter()
+                .any(|e| e.annotation(hauler::ORIGINAL_REF).is_some())
+        {
             Era::Hauler21(release)
         } else if kind("dev.hauler/") {
             Era::Hauler2

@@ -260,6 +260,7 @@ mod tests {
             kind: ArtifactKind::Chart,
             host: None,
             repository: "hauler/shop".parse().unwrap(),
+            origin: None,
             tag: Some(tag.parse().unwrap()),
             digest: Digest::sha256_of(tag.as_bytes()),
             title: None,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::CatalogError;
 use super::walk::{Walked, Walker};
-use super::{Artifact, ArtifactKind, Catalog, FORMAT};
+use super::{Artifact, ArtifactKind, Catalog, FORMAT, Origin};
 use crate::digest::Digest;
 use crate::hauler::{self, Content, Kind, Name, Subjects};
 use crate::limits;
@@ -144,10 +144,15 @@ impl Builder<'_> {
                 }
             },
         };
+        let origin = (kind == ArtifactKind::Chart)
+            .then(|| hauler::chart_origin(entry))
+            .flatten()
+            .map(|(host, repository)| Origin { host, repository });
         Some(Artifact {
             kind,
             host: name.host,
             repository: name.repository,
+            origin,
             tag,
             digest: entry.digest,
             title,
@@ -210,6 +215,11 @@ impl Builder<'_> {
                      as happens when one platform of an image is added"
                 ));
             }
+        }
+        if self.artifacts.is_empty() {
+            let nothing =
+                "the haul has no image, chart or file that a client could ask for by name";
+            self.walker.warnings.add(nothing.to_owned());
         }
         let artifacts = self.artifacts.into_values().map(|(artifact, _)| artifact);
         let blobs = self.walker.blobs.into_iter();

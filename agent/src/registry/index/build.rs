@@ -13,7 +13,7 @@ use image_layout::catalog::{Artifact, ArtifactKind, BlobSource as _, Catalog, Ma
 use image_layout::digest::Hasher;
 use image_layout::oci::{self, Manifest, media_type};
 use image_layout::text::printable;
-use image_layout::{Digest, Tag};
+use image_layout::{Digest, Host, Repository, Tag};
 use serde::Deserialize;
 
 use super::super::files::Files;
@@ -41,6 +41,10 @@ impl Index {
         builder.manifests(&catalog.manifests);
         for artifact in &catalog.artifacts {
             builder.artifact(artifact);
+        }
+        // after all others: what the haul has under such a name itself goes first
+        for artifact in &catalog.artifacts {
+            builder.origin(artifact);
         }
         builder.referrers(&catalog.manifests);
         let mut index = builder.index;
@@ -79,6 +83,8 @@ impl Builder<'_> {
     fn blobs(&mut self, blobs: &[image_layout::catalog::BlobEntry]) {
         let layout = self.layout;
         let sizes = together::map(blobs, |blob| layout.size(&blob.digest));
+        // a table that grows is there twice for a moment
+        self.index.blobs.reserve(blobs.len());
         for (blob, size) in blobs.iter().zip(sizes) {
             match size {
                 Some(size) if size == blob.size => {
@@ -126,8 +132,18 @@ impl Builder<'_> {
     fn manifest(&mut self, entry: &ManifestEntry, bytes: Option<Bytes>) {
         let media_type = Some(&entry.media_type)
             .filter(|said| oci::is_manifest_type(said))
-            .and_then(|said| HeaderValue::from_str(said).ok())
-            .unwrap_or(HeaderValue::from_static(media_type::OCI_MANIFEST));
+            .and_then(|said| HeaderValue::from_str(said).ok());
+        let media_type = media_type.unwrap_or_else(|| {
+            // the catalog is of other hands than ours; the manifest itself tells what it is
+            let manifest = bytes
+                .as_deref()
+                .and_then(|b| serde_json::from_slice(b).ok());
+            manifest
+                .and_then(|manifest: Manifest| {
+                    HeaderValue::try_from(manifest.served_media_type("")).ok()
+                })
+                .unwrap_or(HeaderValue::from_static(media_type::OCI_MANIFEST))
+        });
         let manifest = StoredManifest {
             media_type,
             size: entry.size,
@@ -170,31 +186,54 @@ impl Builder<'_> {
             ));
             return;
         }
-        if let Some(host) = &artifact.host
+        if let Some(host) = &artifact.host {
+            self.index.image_hosts.insert(host.clone());
+        }
+        let tags = self.tags(artifact.host.clone(), artifact.repository.clone());
+        if let Some(tag) = &artifact.tag {
+            tags.insert(tag.clone(), artifact.digest);
+        }
+        if let Some(tag) = self.helm_tag(artifact) {
+            self.tags(artifact.host.clone(), artifact.repository.clone())
+                .entry(tag)
+                .or_insert(artifact.digest);
+        }
+    }
+
+    /// Names a chart once more as the registry did that it was pulled from: whoever installs it
+    /// knows it by that name.
+    fn origin(&mut self, artifact: &Artifact) {
+        let Some(origin) = &artifact.origin else {
+            return;
+        };
+        if !self.index.manifests.contains_key(&artifact.digest) {
+            return;
+        }
+        let helm_tag = self.helm_tag(artifact);
+        let tags = self.tags(Some(origin.host.clone()), origin.repository.clone());
+        for tag in artifact.tag.clone().into_iter().chain(helm_tag) {
+            tags.entry(tag).or_insert(artifact.digest);
+        }
+    }
+
+    /// The tags of a repository, which is made if it isn't there.
+    fn tags(&mut self, host: Option<Host>, path: Repository) -> &mut BTreeMap<Tag, Digest> {
+        if let Some(host) = &host
             && let Ok(value) = HeaderValue::from_str(host.as_str())
         {
             self.index.hosts.insert(host.clone(), value);
         }
-        let helm_tag = self.helm_tag(artifact);
-        let name = (artifact.host.clone(), artifact.repository.clone());
-        let next = self.index.repositories.len();
-        let at = *self.index.by_name.entry(name).or_insert(next);
-        if at == next {
-            self.index.repositories.push(TaggedRepository {
-                host: artifact.host.clone(),
-                path: artifact.repository.clone(),
-                tags: BTreeMap::new(),
+        let repositories = &mut self.index.repositories;
+        let at = *self
+            .index
+            .by_name
+            .entry((host.clone(), path.clone()))
+            .or_insert_with(|| {
+                let tags = BTreeMap::new();
+                repositories.push(TaggedRepository { host, path, tags });
+                repositories.len() - 1
             });
-        }
-        if let Some(repository) = self.index.repositories.get_mut(at) {
-            let tags = &mut repository.tags;
-            if let Some(tag) = &artifact.tag {
-                tags.insert(tag.clone(), artifact.digest);
-            }
-            if let Some(tag) = helm_tag {
-                tags.entry(tag).or_insert(artifact.digest);
-            }
-        }
+        &mut repositories[at].tags
     }
 
     /// The tag that Helm asks for where Hauler made another: of `1.0.0+up2` Hauler makes

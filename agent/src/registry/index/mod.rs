@@ -4,7 +4,7 @@ mod build;
 mod names;
 mod together;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
@@ -30,8 +30,10 @@ pub(super) struct Index {
     by_name: HashMap<(Option<Host>, Repository), usize>,
     /// Positions by name without host, in the order of their hosts.
     by_path: BTreeMap<Repository, Vec<usize>>,
-    /// The registries that the haul's images came from, as `OCI-Namespace` says them.
+    /// The registries that anything of the haul came from, as `OCI-Namespace` says them.
     hosts: BTreeMap<Host, HeaderValue>,
+    /// Those of them that its images came from: what runtimes want a mirror for.
+    image_hosts: BTreeSet<Host>,
     manifests: HashMap<Digest, StoredManifest>,
     blobs: HashMap<Digest, u64>,
     /// By [`as_tag_names_it`].
@@ -110,7 +112,8 @@ impl Index {
 
     /// All blobs, manifests among them, with their sizes; sorted by digest.
     pub(super) fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
-        let sorted: BTreeMap<_, _> = self.blobs.iter().map(|(d, s)| (*d, *s)).collect();
+        let mut sorted: Vec<_> = self.blobs.iter().map(|(d, s)| (*d, *s)).collect();
+        sorted.sort_unstable();
         sorted.into_iter()
     }
 
@@ -123,7 +126,7 @@ impl Index {
 
     /// The registries that the haul's images came from, sorted.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.keys()
+        self.image_hosts.iter()
     }
 
     /// Number and bytes of all blobs.
