@@ -813,6 +813,21 @@ fn https_brings_an_authority_for_registries_onto_every_drive_and_nothing_else_on
 }
 
 #[test]
+fn a_registry_without_k3s_takes_credentials_that_are_named() {
+    let workshop = with_registry("  tls: true\n");
+    let haul_file = fixture("hauler-2.0.3-small.tar.zst");
+    let plain = ["--haul", &haul_file, "--config", "cluster.yaml"];
+    let plain = [&plain[..], &["--arch", "x86_64"]].concat();
+    let to = |more: &[&'static str]| [&plain[..], more].concat();
+    let said = workshop.run(&to(&["-o", "-"]));
+    refused(&said, 2, &["standard output", "--credentials DIR"]);
+    workshop.done(&to(&["-o", "a.img", "--credentials", "mine"]));
+    let said = workshop.run(&to(&["-o", "-", "--credentials", "mine"]));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout == fs::read(workshop.path("a.img")).unwrap());
+}
+
+#[test]
 fn users_alone_need_no_authority_and_an_open_registry_no_secret() {
     let workshop = with_registry(&format!("  users: ['{ALICE}']\n"));
     let haul_file = fixture("hauler-2.0.3-small.tar.zst");

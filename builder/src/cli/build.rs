@@ -58,10 +58,12 @@ pub struct BuildArgs {
 
     /// Directory of the cluster's credentials [default: IMAGE.credentials]
     ///
-    /// With k3s every image carries what makes it a part of its cluster. That is made once and
-    /// kept in this directory, which is made if it is missing; further images with the same
-    /// directory are of the same cluster. Keep it safe: whoever reads it owns the cluster.
-    #[arg(long, value_name = "DIR", requires = "k3s")]
+    /// With k3s every image carries what makes it a part of its cluster; with registry.tls or
+    /// registry.users, also without k3s, what its registry is known by. That is made once and kept
+    /// in this directory, which is made if it is missing; further images with the same directory
+    /// are of the same cluster. Keep it safe: whoever reads it owns the cluster. An image that
+    /// needs none of this leaves it alone.
+    #[arg(long, value_name = "DIR")]
     pub credentials: Option<PathBuf>,
 
     /// For which nodes the image is
