@@ -60,6 +60,10 @@ impl Disk {
     }
 }
 
+/// What fails is told to the guest, which can say so. By itself QEMU stops the whole machine, without
+/// a word, when this machine's disk is full.
+const ERRORS: &str = "rerror=report,werror=report";
+
 impl Disk {
     pub(super) fn render(&self, arguments: &mut Arguments) {
         let id = &self.id;
@@ -74,7 +78,7 @@ impl Disk {
         arguments.pair(
             "-drive",
             joined(
-                &format!("if=none,id={id},format=raw,{writes}{limit},file="),
+                &format!("if=none,id={id},format=raw,{writes},{ERRORS}{limit},file="),
                 &self.image,
                 "",
             ),

@@ -256,7 +256,8 @@ mod tests {
             "qemu-system-x86_64 -accel tcg,thread=multi -M q35 -cpu max -smp 2 -m 1024 \
              -display none -drive if=pflash,format=raw,readonly=on,file=/fw/OVMF_CODE.fd \
              -no-reboot -serial file:/tmp/console.log -monitor none -device qemu-xhci,id=usb \
-             -drive if=none,id=stick,format=raw,snapshot=on,file=/tmp/a.img \
+             -drive if=none,id=stick,format=raw,snapshot=on,rerror=report,werror=report,\
+             file=/tmp/a.img \
              -device usb-storage,bus=usb.0,removable=on,drive=stick,id=stick-device -nic none"
         );
     }
