@@ -38,7 +38,7 @@ NODE_C = $(foreach a,$(BOTH),CC_$(subst -,_,$(MUSL_$(a)))=$(CC_$(a)) \
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: all agents probes demo acceptance test test-all bench image lint dist setup help clean FORCE
+.PHONY: all agents probes demo acceptance test test-all bench conformance image lint dist setup help clean FORCE
 
 all: setup-all $(BUILDER) agents $(foreach a,$(BOTH),$(call pack,$(a))) ## build everything: builder, agents, boot packs
 	@printf '\n%s\n' 'Built:'
@@ -67,6 +67,9 @@ bench: setup-bench $(BUILDER) $(call agent,$(HOST)) $(if $(ONLY),,$(call pack,$(
 	$(STEP) bench 'bench' $(CARGO) build --release -p tests --bin bench
 	@target/release/bench $(addprefix --only ,$(ONLY))
 
+conformance: setup-image $(BUILDER) $(call agent,$(HOST)) ## OCI's conformance suite against the registry; needs Go 1.24
+	@tests/conformance.sh $(BUILDER) $(call agent,$(HOST))
+
 image: setup-image $(BUILDER) $(foreach a,$(ARCHES),$(call pack,$(a))) ## write an image: HAUL=FILE [K3S= CONFIG= ARCH= OUT=]
 	@$(BUILDER) $(INPUTS) $(addprefix --arch ,$(ARCHES)) -o $(OUT)
 
@@ -80,7 +83,7 @@ dist: setup-dist agents $(BUILDER) $(foreach a,$(BOTH),$(call pack,$(a))) ## arc
 setup: setup-all setup-demo setup-test setup-lint setup-dist ## install what any of these needs; the others do it themselves
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F"|" '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F"|" '{ printf "%-20s%s\n", $$1, $$2 }'
 
 clean: ## remove everything that was built
 	rm -rf target
