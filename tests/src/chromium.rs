@@ -107,6 +107,8 @@ impl Chromium {
                 directory.path().join("data").display()
             ))
             .env("HOME", directory.path())
+            // it leaves things there when it is killed
+            .env("TMPDIR", directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
