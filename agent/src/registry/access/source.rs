@@ -6,12 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image_layout::htpasswd::{HtpasswdError, HtpasswdLine};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::material::Material;
@@ -19,6 +21,9 @@ use super::tls::{self, TlsError};
 use super::users::Users;
 use super::{Access, Policy};
 use crate::registry::limits;
+
+/// What happens to a directory that is replaced.
+const GONE: ReadFlags = ReadFlags::DELETE_SELF.union(ReadFlags::MOVE_SELF);
 
 /// Where it stands what is asked of clients.
 #[derive(Clone, Debug)]
@@ -241,20 +246,24 @@ impl Access {
     /// # Errors
     /// If the kernel has no watch to give, or a directory is not there.
     pub(in crate::registry) fn follow(self: &Arc<Access>, source: Source) -> io::Result<()> {
-        let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE;
-        for directory in source.reach() {
-            inotify::add_watch(&watch, &directory, events)?;
-        }
-        let watch = register(watch)?;
+        let watch = watch(source.reach().into_iter())?;
         let access = Arc::clone(self);
         tokio::spawn(async move {
             // once more: it may have changed before the watch was there
             loop {
                 access.renew(&source);
-                if let Err(error) = changed(&watch).await {
-                    tracing::error!(%error, "changes of certificates and users go unnoticed now");
-                    return;
+                match changed(&watch).await {
+                    Ok(Change::Inside) => {}
+                    // what may be read was settled at the start: another directory of that name
+                    // is out of reach
+                    Ok(Change::DirectoryGone) => tracing::error!(
+                        "a directory with certificates or users was moved or removed; changes in \
+                         it go unnoticed until this is started anew"
+                    ),
+                    Err(error) => {
+                        tracing::error!(%error, "changes of certificates and users go unnoticed now");
+                        return;
+                    }
                 }
             }
         });
@@ -271,6 +280,16 @@ impl Access {
     }
 }
 
+fn watch(directories: impl Iterator<Item = PathBuf>) -> io::Result<AsyncFd<OwnedFd>> {
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    let gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
+    let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE | gone;
+    for directory in directories {
+        inotify::add_watch(&watch, &directory, events)?;
+    }
+    register(watch)
+}
+
 #[allow(unsafe_code)]
 fn register(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd owns one descriptor, gives the same for all its life, and is neither
@@ -278,17 +297,44 @@ fn register(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(watch) }.map_err(|error| error.into_parts().1)
 }
 
+/// What events were about.
+enum Change {
+    Inside,
+    DirectoryGone,
+}
+
 /// Waits for events and takes them all.
-async fn changed(watch: &AsyncFd<OwnedFd>) -> io::Result<()> {
+async fn changed(watch: &AsyncFd<OwnedFd>) -> io::Result<Change> {
     let mut guard = watch.readable().await?;
-    let mut events = [0; 4096];
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(watch.get_ref(), &mut buffer);
+    let mut change = Change::Inside;
     loop {
-        match rustix::io::read(watch.get_ref(), &mut events) {
-            Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        match events.next() {
+            Ok(event) if event.events().intersects(GONE) => change = Change::DirectoryGone,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => break,
             Err(error) => return Err(error.into()),
         }
     }
     guard.clear_ready();
-    Ok(())
+    Ok(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_is_replaced_is_noticed() {
+        let place = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| place.path().join(name));
+        std::fs::create_dir(&old).unwrap();
+        let watch = watch(std::iter::once(old.clone())).unwrap();
+        std::fs::write(old.join("users"), "").unwrap();
+        assert!(matches!(changed(&watch).await.unwrap(), Change::Inside));
+        std::fs::rename(&old, &new).unwrap();
+        let change = changed(&watch).await.unwrap();
+        assert!(matches!(change, Change::DirectoryGone));
+    }
 }

@@ -42,11 +42,22 @@ impl Users {
         Users { hashes, node }
     }
 
+    /// The hash that a name which nobody has is compared with: time must not tell it from others.
+    fn slowest(&self) -> Option<&String> {
+        self.hashes.values().max_by_key(|hash| cost(hash))
+    }
+
     fn is_node(&self, credentials: &Credentials) -> bool {
         let digest: [u8; 32] = Sha256::digest(&credentials.password).into();
         credentials.name == REGISTRY_USER
             && self.node.is_some_and(|node| digest.ct_eq(&node).into())
     }
+}
+
+/// The binary logarithm of a hash's rounds.
+fn cost(hash: &str) -> u32 {
+    hash.parse::<bcrypt::HashParts>()
+        .map_or(0, |parts| parts.get_cost())
 }
 
 /// What becomes of a request.
@@ -123,11 +134,18 @@ impl Verifier {
         }
         let (verifier, users) = (Arc::clone(self), Arc::clone(users));
         // the permit goes along: a client that leaves does not make room for another run
-        let run = tokio::task::spawn_blocking(move || {
+        let (tell, verdict) = tokio::sync::oneshot::channel();
+        // not among the threads that open files: a stick that hangs may have them all
+        let thread = std::thread::Builder::new().name("password".to_owned());
+        let thread = thread.spawn(move || {
             let _permit = permit;
-            verifier.run(&users, client, &credentials)
+            // whoever asked may have left
+            let _ = tell.send(verifier.run(&users, client, &credentials));
         });
-        run.await.unwrap_or(Verdict::Busy)
+        if let Err(error) = thread {
+            tracing::error!(%error, "no thread to check a password with");
+        }
+        verdict.await.unwrap_or(Verdict::Busy)
     }
 
     /// What can be said without bcrypt.
@@ -149,8 +167,7 @@ impl Verifier {
     /// Runs bcrypt, on a thread where that may take its time.
     fn run(&self, users: &Users, client: IpAddr, credentials: &Credentials) -> Verdict {
         let own = users.hashes.get(&credentials.name);
-        // a name that nobody has takes as long as another
-        let hash = own.or_else(|| users.hashes.values().next());
+        let hash = own.or_else(|| users.slowest());
         let right = hash
             .is_some_and(|hash| bcrypt::verify(&credentials.password, hash).unwrap_or_default());
         match own.filter(|_| right) {
