@@ -35,6 +35,8 @@ pub(super) async fn answer(
         bytes: manifest.and_then(|manifest| manifest.bytes.clone()),
         by_digest: true,
     };
-    let response = content::answer(registry, request, content).await?;
+    let response = content::answer(registry, request, content)
+        .await
+        .map_err(|why| why.error(Code::BlobUnknown))?;
     Ok(with_namespace(response, &scope))
 }

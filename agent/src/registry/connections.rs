@@ -7,25 +7,28 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tower_service::Service as _;
 
 use super::access::{self, Access, Begins, Secure};
 use super::address::Local;
+use super::errors::Code;
 use super::patience::{Answering, Patient};
 use super::request_log::{Entry, LineLimit, Logged};
+use super::slots::{Crowd, Slot, Slots};
 use super::state::Registry;
 use super::{handler, limits};
 
@@ -44,6 +47,7 @@ pub(super) async fn serve(
     let router = Router::new().fallback(handler::handle).with_state(registry);
     let slots = Slots::default();
     let addresses = PerAddress::default();
+    let refusals = Refusals::default();
     let lines = Arc::new(LineLimit::default());
     loop {
         let accepted = tokio::select! {
@@ -62,14 +66,16 @@ pub(super) async fn serve(
         let Some(place) = addresses.enter(client, local) else {
             if let Some(suppressed) = lines.take(Instant::now()) {
                 let client = client.ip();
-                tracing::warn!(%client, suppressed, "too many connections of one address; closed one");
+                tracing::warn!(%client, suppressed, "too many connections of one address; refused one");
             }
+            refusals.refuse(stream, &access);
             continue;
         };
         let Some(slot) = slots.enter(client) else {
             if let Some(suppressed) = lines.take(Instant::now()) {
-                tracing::warn!(suppressed, "too many connections wait; closed one");
+                tracing::warn!(suppressed, "too many connections wait; refused one");
             }
+            refusals.refuse(stream, &access);
             continue;
         };
         let connection = Connection {
@@ -79,6 +85,8 @@ pub(super) async fn serve(
             client: client.ip().to_canonical(),
             local,
             end: end.clone(),
+            crowd: slots.crowd(),
+            refusals: refusals.clone(),
             _place: place,
         };
         tokio::spawn(connection.wait_and_serve(slot, stream));
@@ -96,70 +104,19 @@ struct Connection {
     client: IpAddr,
     local: Option<SocketAddr>,
     end: watch::Receiver<bool>,
+    crowd: Crowd,
+    refusals: Refusals,
     _place: Place,
-}
-
-/// Who is answered, and who waits for it.
-struct Slots {
-    /// For everybody.
-    all: Arc<Semaphore>,
-    /// For this machine alone.
-    node: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-}
-
-/// A connection's turn.
-enum Slot {
-    Now(OwnedSemaphorePermit),
-    /// Of the first; the other one is its place among those who wait.
-    Later(Arc<Semaphore>, OwnedSemaphorePermit),
-}
-
-impl Default for Slots {
-    fn default() -> Slots {
-        let of = |count| Arc::new(Semaphore::new(count));
-        Slots {
-            all: of(limits::CONNECTIONS),
-            node: of(limits::NODE_CONNECTIONS),
-            waiting: of(limits::CONNECTIONS_AHEAD),
-        }
-    }
-}
-
-impl Slots {
-    /// A turn, now or later; none if too many wait.
-    fn enter(&self, client: SocketAddr) -> Option<Slot> {
-        let now = |slots: &Arc<Semaphore>| Arc::clone(slots).try_acquire_owned().ok();
-        if let Some(slot) = now(&self.all) {
-            return Some(Slot::Now(slot));
-        }
-        let own = client.ip().to_canonical().is_loopback();
-        if own && let Some(slot) = now(&self.node) {
-            return Some(Slot::Now(slot));
-        }
-        let slots = if own { &self.node } else { &self.all };
-        Some(Slot::Later(Arc::clone(slots), now(&self.waiting)?))
-    }
-
-    /// Waits until nobody is answered.
-    async fn all(&self) {
-        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        let _all = self.all.acquire_many(count(limits::CONNECTIONS)).await;
-        let _node = self
-            .node
-            .acquire_many(count(limits::NODE_CONNECTIONS))
-            .await;
-    }
 }
 
 impl Connection {
     async fn wait_and_serve(mut self, slot: Slot, stream: TcpStream) {
         let _slot = match slot {
             Slot::Now(slot) => slot,
-            Slot::Later(slots, _waits) => tokio::select! {
-                slot = slots.acquire_owned() => match slot {
-                    Ok(slot) => slot,
-                    Err(_) => return,
+            Slot::Later(queued) => tokio::select! {
+                turn = queued.turn() => match turn {
+                    Some(slot) => slot,
+                    None => return self.refusals.refuse(stream, &self.access),
                 },
                 _ = self.end.changed() => return,
             },
@@ -213,13 +170,27 @@ impl Connection {
     {
         let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
         let local = self.local;
+        let (crowd, answered) = (self.crowd.clone(), Arc::new(AtomicBool::new(false)));
+        let answers = Arc::clone(&answered);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (router, lines) = (router.clone(), Arc::clone(&lines));
             if let Some(local) = local {
                 request.extensions_mut().insert(Local(local));
             }
             request.extensions_mut().insert(secure);
-            answer(router, lines, client, answering.clone(), request)
+            let answer = answer(router, lines, client, answering.clone(), request);
+            let (crowd, answers) = (crowd.clone(), Arc::clone(&answers));
+            async move {
+                let mut answer = answer.await;
+                answers.store(true, Ordering::Relaxed);
+                if let Ok(answer) = &mut answer
+                    && crowd.is_there()
+                {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(header::CONNECTION, close);
+                }
+                answer
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -229,6 +200,10 @@ impl Connection {
         tokio::pin!(connection);
         let served = tokio::select! {
             served = connection.as_mut() => served,
+            () = ends_for_others(&mut self.crowd, &answered) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
             _ = self.end.changed() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -238,6 +213,65 @@ impl Connection {
             tracing::debug!(client = %self.client, %error, "a connection ended");
         }
     }
+}
+
+/// Waits until a connection that was answered holds a turn that somebody waits for. One that was
+/// not would be cut off without an answer; it ends with its first.
+async fn ends_for_others(crowd: &mut Crowd, answered: &AtomicBool) {
+    loop {
+        crowd.comes().await;
+        if answered.load(Ordering::Relaxed) {
+            return;
+        }
+        crowd.changes().await;
+    }
+}
+
+/// Connections that are not taken, and are told so.
+#[derive(Clone, Debug)]
+struct Refusals(Arc<Semaphore>);
+
+impl Default for Refusals {
+    fn default() -> Refusals {
+        Refusals(Arc::new(Semaphore::new(limits::REFUSALS)))
+    }
+}
+
+impl Refusals {
+    /// Says that there is no room, where the client would understand it, and closes.
+    fn refuse(&self, mut stream: TcpStream, access: &Access) {
+        // who begins with TLS would take it for a broken handshake
+        if access.tls() {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let _permit = permit;
+            let said = async {
+                stream.write_all(&busy()).await?;
+                stream.shutdown().await?;
+                // what was sent and is not read would take the answer back
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+            };
+            let _ = tokio::time::timeout(limits::REFUSAL_TIME, said).await;
+        });
+    }
+}
+
+/// An answer to whatever a client wants, before it has said it.
+fn busy() -> Vec<u8> {
+    let why = "too many connections; ask again soon";
+    let error = serde_json::json!({"errors": [{"code": Code::Unavailable, "message": why}]});
+    let body = error.to_string();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nretry-after: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len(),
+        limits::REFUSED_AGAIN.as_secs(),
+    )
+    .into_bytes()
 }
 
 async fn answer(
@@ -331,6 +365,8 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     #[test]
@@ -364,42 +400,71 @@ mod tests {
         assert_ne!(of("fd00::1"), of("fd00::2"));
     }
 
+    /// A registry without contents; ends when what is returned with its address is dropped.
+    async fn served() -> (SocketAddr, watch::Sender<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let status = super::super::status::StatusSource::Own(Box::default());
+        let registry = Arc::new(Registry::empty(status, String::new()));
+        let (end, ended) = watch::channel(false);
+        tokio::spawn(serve(listener, registry, ended));
+        (address, end)
+    }
+
+    /// Asks once, and leaves the connection as it is.
+    async fn ask(stream: &mut TcpStream) -> String {
+        let request = b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{}") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn connections_that_idle_make_room_for_those_that_wait() {
+        let (address, _end) = served().await;
+        let mut idle = Vec::new();
+        for _ in 0..limits::CONNECTIONS + limits::NODE_CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let answer = ask(&mut stream).await;
+            assert!(!answer.contains("connection: close"), "{answer}");
+            idle.push(stream);
+        }
+        // far below what an idle connection may take
+        let soon = limits::IDLE_TIME / 4;
+        let mut last = TcpStream::connect(address).await.unwrap();
+        tokio::time::timeout(soon, ask(&mut last)).await.unwrap();
+    }
+
     #[tokio::test]
-    async fn this_machine_is_answered_when_others_have_every_place() {
-        let slots = Slots::default();
-        let other: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let own: SocketAddr = "[::ffff:127.0.0.1]:1".parse().unwrap();
-        let now = |slot: Option<Slot>| matches!(slot, Some(Slot::Now(_)));
-        let mut taken: Vec<_> = (0..limits::CONNECTIONS)
-            .map(|_| slots.enter(other))
-            .collect();
-        assert!(taken.iter().all(|slot| matches!(slot, Some(Slot::Now(_)))));
-        assert!(!now(slots.enter(other)));
-        for _ in 0..limits::NODE_CONNECTIONS {
-            taken.push(slots.enter(own));
-            assert!(matches!(taken.last(), Some(Some(Slot::Now(_)))));
-        }
-        for _ in 0..limits::CONNECTIONS_AHEAD {
-            taken.push(slots.enter(own));
-            assert!(matches!(taken.last(), Some(Some(Slot::Later(..)))));
-        }
-        assert!(slots.enter(other).is_none());
-        drop(taken);
-        assert!(now(slots.enter(other)));
-        slots.all().await;
+    async fn who_finds_no_room_is_told_so_whatever_was_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        client.write_all(&[b'x'; 100_000]).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let refusals = Refusals::default();
+        refusals.refuse(stream, &Access::default());
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert!(head.contains("retry-after: 5\r\n"), "{head}");
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len())),
+            "{head}"
+        );
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["errors"][0]["code"], "UNAVAILABLE");
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_panic_ends_its_own_connection_and_nothing_else() {
-        use super::super::status::StatusSource;
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let status = StatusSource::Own(Box::default());
-        let registry = Arc::new(Registry::empty(status, String::new()));
-        let (end, ended) = watch::channel(false);
-        let server = tokio::spawn(serve(listener, registry, ended));
+        let (address, _end) = served().await;
         let get = async |path: &str| {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -413,8 +478,6 @@ mod tests {
             assert_eq!(get("/panic").await, "");
             assert!(get("/v2/").await.starts_with("HTTP/1.1 200"));
         }
-        end.send(true).unwrap();
-        server.await.unwrap();
     }
 
     #[test]

@@ -11,9 +11,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::Response;
 use bytes::Bytes;
 use image_layout::Digest;
+use rustix::io::Errno;
 
 use super::answers;
 use super::conditional::{self, Condition};
+use super::errors::{Code, Error};
 use super::medium::FilePart;
 use super::range::Wanted;
 use super::state::Registry;
@@ -41,8 +43,45 @@ pub(super) struct Content {
 pub(super) enum Unavailable {
     /// The medium failed.
     MediumFailed,
+    /// The process, or the machine, can't open one more file just now.
+    Exhausted,
     /// They are known to be others than their digest says.
     Damaged,
+}
+
+impl Unavailable {
+    /// The answer in the words of the protocol; `unknown` is the code for what isn't there. The log
+    /// and the node's console say which and why.
+    pub(super) fn error(self, unknown: Code) -> Error {
+        let (status, code, why) = self.words(unknown);
+        Error::new(status, code, why)
+    }
+
+    /// The answer for a person.
+    pub(super) fn text(self) -> Response {
+        let (status, _, why) = self.words(Code::Unknown);
+        answers::text(status, why)
+    }
+
+    fn words(self, unknown: Code) -> (StatusCode, Code, &'static str) {
+        match self {
+            Unavailable::MediumFailed => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Code::Unknown,
+                "the medium that holds this can't be read",
+            ),
+            Unavailable::Exhausted => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::Unavailable,
+                "too many files are open here; ask again soon",
+            ),
+            Unavailable::Damaged => (
+                StatusCode::NOT_FOUND,
+                unknown,
+                "the haul has this, but damaged: its bytes have another digest",
+            ),
+        }
+    }
 }
 
 /// Answers a GET or HEAD.
@@ -118,6 +157,14 @@ fn wanted(request: &Parts, etag: &str, size: u64) -> Wanted {
     }
 }
 
+/// Whether a file can't be opened for want of descriptors: no fault of the medium's.
+fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
+}
+
 async fn body(
     registry: &Registry,
     request: &Parts,
@@ -140,9 +187,13 @@ async fn body(
     }
     let (layout, digest, size) = (Arc::clone(&registry.layout), content.digest, content.size);
     // opening may wait for the medium
-    let opened = tokio::task::spawn_blocking(move || match layout.as_ref() {
-        Some(layout) => layout.open_blob(&digest, size),
-        None => Err(std::io::ErrorKind::NotFound.into()),
+    let medium = Arc::clone(&registry.medium);
+    let opened = tokio::task::spawn_blocking(move || {
+        let _wait = medium.waits();
+        match layout.as_ref() {
+            Some(layout) => layout.open_blob(&digest, size),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        }
     });
     let opened = opened
         .await
@@ -153,6 +204,10 @@ async fn body(
             let (medium, integrity) = (&registry.medium, &registry.integrity);
             let body = FileBody::new(source, digest, first, length, medium, integrity);
             Ok(Body::new(body))
+        }
+        Err(error) if is_exhausted(&error) => {
+            registry.medium.complain(&digest, &error);
+            Err(Unavailable::Exhausted)
         }
         Err(error) => {
             registry.medium.failed(&digest, &error);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use image_layout::Digest;
 use image_layout::catalog::{Artifact, ArtifactKind};
 use image_layout::text::is_harmless;
@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use super::answers;
 use super::content::{self, Content};
-use super::errors::Error;
 use super::query::Query;
 use super::state::Registry;
 use super::{address, page, status};
@@ -248,7 +247,7 @@ pub(super) async fn answer(
     };
     let mut response = match content::answer(registry, request, content).await {
         Ok(response) => response,
-        Err(why) => return Error::from(why).into_response(),
+        Err(why) => return why.text(),
     };
     let headers = response.headers_mut();
     let last = file.name.rsplit('/').next().unwrap_or(&file.name);

@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse as _, Response};
 use http_body::Body as _;
 
-use super::content::Unavailable;
 use super::errors::{Code, Error, refuse, retry_after};
 use super::query::Query;
 use super::room::NoRoom;
@@ -35,11 +34,18 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
     let path = request.uri.path();
     let protocol = path == "/v2" || path.starts_with("/v2/");
     // first of all: who may not read learns nothing but that
+    let mut turn = None;
     let mut response = match registry.access.refusal(&request, protocol).await {
         Some(refusal) => refusal,
         None => match refusal(&request, protocol) {
             Some(refusal) => refusal,
-            None => answer(&registry, &request).await,
+            None => {
+                let route = Route::parse(path);
+                if route.is_list() {
+                    turn = Some(registry.room.turn().await);
+                }
+                answer(&registry, &request, route).await
+            }
         },
     };
     if let Some(length) = response.body().size_hint().exact()
@@ -53,7 +59,9 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
     if request.method == Method::HEAD {
         *response.body_mut() = Body::empty();
     }
-    let mut response = match registry.room.admit(response).await {
+    let admitted = registry.room.admit(response).await;
+    drop(turn);
+    let mut response = match admitted {
         Ok(response) => response,
         Err(NoRoom) => {
             let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests);
@@ -117,9 +125,8 @@ fn close(mut response: Response) -> Response {
     response
 }
 
-async fn answer(registry: &Registry, request: &Parts) -> Response {
+async fn answer(registry: &Registry, request: &Parts, route: Route) -> Response {
     let query = Query::parse(request.uri.query().unwrap_or_default());
-    let route = Route::parse(request.uri.path());
     let answered = match route {
         Route::Page => Ok(page::answer(registry, request)),
         Route::Status => Ok(status::answer(registry)),
@@ -145,6 +152,11 @@ async fn answer(registry: &Registry, request: &Parts) -> Response {
         Route::FileByDigest(digest, name) => {
             Ok(files::answer(registry, request, Some(digest), &name).await)
         }
+        Route::Upload => Err(Error::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            Code::Unsupported,
+            "this registry is read-only",
+        )),
         Route::UnknownEndpoint => Err(Error::not_found(
             Code::NameUnknown,
             "no endpoint of a registry has this path",
@@ -155,20 +167,4 @@ async fn answer(registry: &Registry, request: &Parts) -> Response {
         )),
     };
     answered.unwrap_or_else(Error::into_response)
-}
-
-impl From<Unavailable> for Error {
-    fn from(why: Unavailable) -> Error {
-        // the log and the node's console say which and why
-        match why {
-            Unavailable::MediumFailed => {
-                let message = "the medium that holds this can't be read";
-                Error::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
-            }
-            Unavailable::Damaged => {
-                let message = "the haul has this, but damaged: its bytes have another digest";
-                Error::not_found(Code::BlobUnknown, message)
-            }
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Whether blobs have the digests that they are named by.
 //!
 //! Sizes are checked when the haul is indexed; contents in the background, once, by a thread that
-//! reads only when no client has for a while and stops at once when one comes. A haul of which
+//! reads only when nothing was read for clients for a while and stops at once when one comes. A haul of which
 //! memory can keep much more is left there, so that later clients find it; of a larger one the
 //! thread keeps nothing that it has brought in itself.
 //!
@@ -209,9 +209,7 @@ impl Scan<'_> {
         let mut buffer = vec![0; PIECE_BYTES];
         let mut offset = 0;
         while offset < size {
-            if self.medium.is_busy() {
-                self.medium.wait_for_quiet(self.quiet);
-            }
+            self.medium.wait_for_quiet(self.quiet);
             let piece = usize::try_from(size - offset).unwrap_or(usize::MAX);
             let piece = buffer.get_mut(..piece.min(PIECE_BYTES)).unwrap_or_default();
             let read = self.read(source, piece, offset)?;
@@ -229,7 +227,11 @@ impl Scan<'_> {
         if self.keeps {
             source.prepare(offset, piece.len() as u64 + limits::PREPARED_BYTES);
         }
-        match source.read(piece, offset)? {
+        let read = {
+            let _wait = self.medium.waits();
+            source.read(piece, offset)?
+        };
+        match read {
             0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
             read => {
                 // where memory can't be asked, clients may have wanted this too

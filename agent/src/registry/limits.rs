@@ -8,6 +8,14 @@ pub(super) const CONNECTIONS: usize = 512;
 pub(super) const NODE_CONNECTIONS: usize = 64;
 /// ... and connections that wait for their turn.
 pub(super) const CONNECTIONS_AHEAD: usize = 512;
+/// How long one of these waits. containerd gives up after 30 s, Go's clients of old never.
+pub(super) const TURN_TIME: Duration = Duration::from_secs(20);
+/// Connections that are told at once that there is no room; more are closed without a word ...
+pub(super) const REFUSALS: usize = 64;
+/// ... how long that may take ...
+pub(super) const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// ... and when they may come again.
+pub(super) const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// Connections in the kernel's queue. More clients than these find nobody.
 pub(super) const WAITING_CONNECTIONS: u32 = 1024;
 /// Connections of one machine ([`super::connections::network`]). Loopback is not counted.
@@ -48,7 +56,10 @@ pub(super) const SPARE_CHUNKS: usize = 16;
 pub(super) const PREPARED_BYTES: u64 = 512 << 10;
 /// Threads that open files, one of which may read. A slow stick gets no faster by more of them.
 pub(super) const READ_THREADS: usize = 32;
-/// No client for so long before blobs are compared with their digests.
+/// A read that takes longer is told: the kernel itself waits 30 s for a device (Linux:
+/// `drivers/scsi/sd.h`) before it resets it, and tries some more times.
+pub(super) const MEDIUM_HANGS: Duration = Duration::from_secs(20);
+/// No client that needed the medium for so long before blobs are compared with their digests.
 pub(super) const QUIET_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of manifests kept in memory. What is beyond is read when it is asked for.
@@ -76,6 +87,8 @@ pub(super) const ACCESS_BYTES: u64 = 1 << 20;
 /// Bytes of lists, pages and other answers that are made for a request, all together; small ones
 /// are not counted. Beyond it a client is asked to come again.
 pub(super) const MADE_BYTES: u64 = 64 << 20;
+/// Such answers that are being made at once, of whatever size each gets.
+pub(super) const MADE_AT_ONCE: usize = 2;
 /// See [`MADE_BYTES`].
 pub(super) const SMALL_MADE_BYTES: u64 = 64 << 10;
 

@@ -92,6 +92,8 @@ pub(super) async fn answer(
         bytes: manifest.bytes.clone(),
         by_digest,
     };
-    let response = content::answer(registry, request, content).await?;
+    let response = content::answer(registry, request, content)
+        .await
+        .map_err(|why| why.error(Code::ManifestUnknown))?;
     Ok(with_namespace(response, &scope))
 }

@@ -44,6 +44,7 @@ mod listen;
 mod patience;
 mod request_log;
 mod room;
+mod slots;
 // tests by random input
 #[cfg(any(test, feature = "fuzzing"))]
 #[allow(unreachable_pub)] // it is reached with the feature

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::sandbox::{self, View};
 use super::state::Registry;
 use super::status::StatusSource;
-use super::{connections, integrity, listen, logging, serve};
+use super::{connections, integrity, listen, logging, medium, serve};
 use crate::report::{Report, Sender};
 
 /// Where clients find every node's registry.
@@ -102,6 +102,10 @@ fn run(reports: &Reports) -> Result<(), Problem> {
         let registry = Arc::new(registry);
         let console = reports.clone();
         integrity::start(&registry, move |line| console.send(Report::Notice(line)));
+        let console = reports.clone();
+        medium::start_watch(&registry.medium, move |line| {
+            console.send(Report::Notice(line))
+        });
         connections::serve(listener, registry, end).await;
         Ok(())
     })

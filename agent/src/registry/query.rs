@@ -47,6 +47,8 @@ impl Query {
                 "last" => {
                     query.last.get_or_insert(value);
                 }
+                // a form that was left empty wants all
+                "artifactType" if value.is_empty() => {}
                 "artifactType" => query.artifact_types.push(value),
                 "page" => {
                     query.page = query.page.or(number(&value).ok());
@@ -93,6 +95,7 @@ mod tests {
         assert_eq!(query.n, Some(Ok(5)));
         assert_eq!(query.last.as_deref(), Some("a/b"));
         assert_eq!(query.artifact_types, ["a/b+json", "c/d+e"]);
+        assert!(Query::parse("artifactType=").artifact_types.is_empty());
     }
 
     #[test]

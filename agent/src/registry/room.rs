@@ -16,14 +16,25 @@ use super::limits;
 /// Bytes that one permit stands for.
 const UNIT: u64 = 1 << 10;
 
-/// What is left of [`limits::MADE_BYTES`].
+/// What is left of [`limits::MADE_BYTES`], and whose turn it is.
 #[derive(Clone, Debug)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct Room {
+    left: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+}
 
 impl Default for Room {
     fn default() -> Room {
-        Room(Arc::new(Semaphore::new(units(limits::MADE_BYTES) as usize)))
+        Room {
+            left: Arc::new(Semaphore::new(units(limits::MADE_BYTES) as usize)),
+            turns: Arc::new(Semaphore::new(limits::MADE_AT_ONCE)),
+        }
     }
+}
+
+/// A turn to make an answer; how large it gets is known only when it is there.
+pub(super) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// There is no room; the answer is gone, and the client may ask again.
@@ -43,6 +54,14 @@ impl AsRef<[u8]> for Held {
 }
 
 impl Room {
+    /// Waits for a turn to make an answer that may be long. To be kept until it is
+    /// [admitted](Room::admit).
+    pub(super) async fn turn(&self) -> Turn {
+        // it is never closed
+        let _permit = Arc::clone(&self.turns).acquire_owned().await.ok();
+        Turn { _permit }
+    }
+
     /// Lets small answers through, and large ones as long as there is room for them. One that is
     /// larger than all of it takes all of it.
     pub(super) async fn admit(&self, response: Response) -> Result<Response, NoRoom> {
@@ -52,7 +71,7 @@ impl Room {
             return Ok(response);
         }
         let wanted = units(size.min(limits::MADE_BYTES));
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(wanted);
+        let permit = Arc::clone(&self.left).try_acquire_many_owned(wanted);
         let _permit = permit.map_err(|_| NoRoom)?;
         let (parts, body) = response.into_parts();
         // all of it is there: nothing is waited for, and nothing copied
@@ -76,6 +95,29 @@ mod tests {
 
     fn answer(bytes: u64) -> Response {
         answers::whole(StatusCode::OK, "text/plain", vec![7; bytes as usize])
+    }
+
+    #[tokio::test]
+    async fn answers_of_unknown_size_are_made_a_few_at_a_time() {
+        let room = Room::default();
+        let mut turns = Vec::new();
+        for _ in 0..limits::MADE_AT_ONCE {
+            turns.push(room.turn().await);
+        }
+        let next = room.turn();
+        tokio::pin!(next);
+        assert!(at_once(next.as_mut()).await.is_none());
+        turns.pop();
+        assert!(at_once(next).await.is_some());
+    }
+
+    /// What a future gives without waiting.
+    async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = std::future::ready(()) => None,
+        }
     }
 
     #[tokio::test]

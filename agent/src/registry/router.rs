@@ -27,6 +27,8 @@ pub(super) enum Route {
     Blob(String, Result<Digest, NotADigest>),
     /// `/v2/NAME/referrers/DIGEST`.
     Referrers(String, Result<Digest, NotADigest>),
+    /// `/v2/NAME/blobs/uploads/SESSION`: how far an upload has come (OCI's end-13).
+    Upload,
     /// `/files/`: what files there are.
     Files,
     /// `/files/NAME`.
@@ -96,6 +98,22 @@ impl Route {
     }
 }
 
+impl Route {
+    /// Whether the answer grows with what the haul has.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Route::Page
+                | Route::Catalog
+                | Route::Tags(_)
+                | Route::Referrers(..)
+                | Route::Files
+                | Route::Images
+                | Route::Mirrors(_)
+        )
+    }
+}
+
 /// `NAME/KIND/LAST` of the distribution protocol.
 fn endpoint(rest: &str) -> Option<Route> {
     let (before, last) = rest.rsplit_once('/')?;
@@ -106,6 +124,7 @@ fn endpoint(rest: &str) -> Option<Route> {
         ("manifests", _) => Some(Route::Manifest(name, manifest_name(last))),
         ("blobs", _) => Some(Route::Blob(name, digest(last))),
         ("referrers", _) => Some(Route::Referrers(name, digest(last))),
+        ("uploads", _) if name.ends_with("/blobs") => Some(Route::Upload),
         _ => None,
     }
 }
@@ -174,6 +193,15 @@ mod tests {
         ] {
             assert_eq!(name(&Route::parse(&path)), repository, "{path}");
         }
+    }
+
+    #[test]
+    fn sessions_of_uploads_are_known_for_what_they_are() {
+        let upload = |path: &str| Route::parse(path) == Route::Upload;
+        assert!(upload("/v2/a/b/blobs/uploads/0a1b"));
+        assert!(upload("/v2/a/blobs/uploads/"));
+        assert!(!upload("/v2/a/uploads/0a1b"));
+        assert!(!upload("/v2/blobs/uploads/0a1b"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use image_layout::Arch;
 use image_layout::status::{Outcome, Stage, StageReport, Status};
+use rustix::process::{Resource, Rlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use super::confine::{self, Reach};
 use super::layout::{Layout, LayoutError};
 use super::state::Registry;
 use super::status::StatusSource;
-use super::{connections, integrity, limits, logging};
+use super::{connections, integrity, limits, logging, medium};
 use crate::cli::Serve;
 
 /// Threads that talk to clients. More do not make a stick or a network card faster.
@@ -99,6 +100,7 @@ pub(super) fn end_signal() -> std::io::Result<watch::Receiver<bool>> {
 }
 
 fn run(options: &Serve) -> Result<(), ServeError> {
+    raise_descriptors();
     let layout = Layout::open(&options.haul)?;
     let source = Source::Files(Files {
         tls: options.tls_cert.clone().zip(options.tls_key.clone()),
@@ -147,9 +149,23 @@ fn run(options: &Serve) -> Result<(), ServeError> {
             let registry = Arc::new(registry);
             // the log has it
             integrity::start(&registry, |_| {});
+            medium::start_watch(&registry.medium, |_| {});
             connections::serve(listener, registry, end).await;
             Ok(())
         })
+}
+
+/// As many descriptors as the machine allows: the usual 1024 do not last for as many connections as
+/// are taken. On a node the sandbox sets the number.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the number of descriptors stays as it is");
+    }
 }
 
 /// What is known without a node: who serves, and how indexing went.

@@ -10,7 +10,7 @@ use image_layout::Digest;
 
 use super::buffers::NotCached;
 use super::integrity::Integrity;
-use super::medium::{Cached, Medium, Seat, Source, Visit};
+use super::medium::{Cached, Medium, Seat, Source};
 
 /// Bytes by which memory is tried before a whole chunk is asked for: asking for what is not there
 /// makes the kernel read it, out of turn.
@@ -31,7 +31,6 @@ pub(super) struct FileBody {
     /// There once bytes were not in memory.
     seat: Option<Seat>,
     next: Next,
-    _visit: Visit,
 }
 
 /// Where the next bytes are.
@@ -64,7 +63,6 @@ impl FileBody {
             digest,
             offset,
             end: offset.saturating_add(length),
-            _visit: medium.arrive(),
             medium: Arc::clone(medium),
             integrity: Arc::clone(integrity),
             seat: None,

@@ -73,6 +73,40 @@ fn one_flipped_byte_is_found_and_the_blob_refused_and_all_else_is_served() {
 }
 
 #[test]
+fn a_damaged_manifest_that_memory_had_no_room_for_is_an_unknown_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = layout::Writer::new(dir.path());
+    // twelve of them are kept
+    let manifests: Vec<_> = (0..13)
+        .map(|nth| {
+            let filler = format!("{nth:02}").repeat(2_050_000);
+            let more = serde_json::json!({"annotations": {"filler": filler}});
+            writer.named(&format!("a.test/large:{nth}"), "large", more)
+        })
+        .collect();
+    writer.finish();
+    let server = Server::over(dir.path());
+    // the last of them by digest is the one that was not kept
+    let last = manifests.iter().max().unwrap();
+    flip_a_byte(&dir.path().join(last.blob_path()), 2_000_000);
+    assert_eq!(compared(&server).integrity.bad, [*last]);
+    let refused = get(
+        server.address,
+        &format!("/v2/a.test/large/manifests/{last}"),
+    );
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (404, "MANIFEST_UNKNOWN")
+    );
+    let first = manifests.iter().min().unwrap();
+    let kept = get(
+        server.address,
+        &format!("/v2/a.test/large/manifests/{first}"),
+    );
+    assert_eq!(kept.status, 200);
+}
+
+#[test]
 fn a_haul_without_fault_is_said_to_be_so() {
     let dir = tempfile::tempdir().unwrap();
     let written = layout::write(dir.path());

@@ -1,11 +1,15 @@
 //! `agent serve` as a program: its line, its end, its errors.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use image_layout::Digest;
+use image_layout::catalog::Catalog;
 
-use crate::client::get;
+use crate::client::{connect, get};
 use crate::layout;
 use crate::server::{Server, command, serve};
 
@@ -86,11 +90,9 @@ fn a_missing_or_damaged_blob_of_an_index_is_refused_at_start() {
     assert!(said.contains(&written.large.to_string()), "{said}");
 }
 
-#[test]
-fn with_a_catalog_a_bad_blob_is_not_served_and_the_rest_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let written = layout::write(dir.path());
-    let index = std::fs::read(dir.path().join("index.json")).unwrap();
+/// What the builder writes beside a layout.
+fn catalog(dir: &Path) -> Catalog {
+    let index = std::fs::read(dir.join("index.json")).unwrap();
     struct Blobs<'a>(&'a Path);
     impl image_layout::catalog::BlobSource for Blobs<'_> {
         fn size(&self, digest: &Digest) -> Option<u64> {
@@ -101,9 +103,98 @@ fn with_a_catalog_a_bad_blob_is_not_served_and_the_rest_is() {
             std::fs::read(self.0.join(digest.blob_path()))
         }
     }
-    let catalog = image_layout::catalog::Catalog::build(&index, &Blobs(dir.path())).unwrap();
-    let catalog = serde_json::to_vec(&catalog).unwrap();
-    std::fs::write(dir.path().join("catalog.json"), catalog).unwrap();
+    Catalog::build(&index, &Blobs(dir)).unwrap()
+}
+
+fn write_catalog(dir: &Path, catalog: &Catalog) {
+    let catalog = serde_json::to_vec(catalog).unwrap();
+    std::fs::write(dir.join("catalog.json"), catalog).unwrap();
+}
+
+#[test]
+fn a_type_that_a_catalog_invents_is_replaced_by_what_the_manifest_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = layout::write(dir.path());
+    let mut catalog = catalog(dir.path());
+    for manifest in &mut catalog.manifests {
+        manifest.media_type = "text/html".to_owned();
+    }
+    write_catalog(dir.path(), &catalog);
+    let server = Server::over(dir.path());
+    for (digest, media_type) in [
+        (written.app, layout::OCI_INDEX),
+        (written.db_a, layout::OCI_MANIFEST),
+        (written.docker, layout::DOCKER_MANIFEST),
+    ] {
+        let answer = get(
+            server.address,
+            &format!("/v2/library/app/manifests/{digest}"),
+        );
+        assert_eq!(answer.header("content-type"), Some(media_type));
+    }
+}
+
+/// A server that may have so many descriptors, and so many if it asks for them.
+fn with_descriptors(dir: &Path, soft: u32, hard: u32) -> Server {
+    let served = command(dir);
+    let mut limited = Command::new("sh");
+    let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    limited.arg("-c").arg(limits).arg(served.get_program());
+    limited.args(served.get_args());
+    limited.stdin(Stdio::null()).stdout(Stdio::piped());
+    Server::of(limited)
+}
+
+/// The beginnings of answers to so many downloads of a large blob, none of which is taken.
+fn downloads(server: &Server, huge: &Digest, count: usize) -> Vec<(TcpStream, String)> {
+    let mut streams: Vec<_> = (0..count).map(|_| connect(server.address)).collect();
+    for stream in &mut streams {
+        let path = format!("/v2/a.test/huge/image/blobs/{huge}");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+    }
+    let begun = streams.into_iter().map(|mut stream| {
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).unwrap();
+        (stream, String::from_utf8(line.to_vec()).unwrap())
+    });
+    begun.collect()
+}
+
+#[test]
+fn it_takes_the_descriptors_that_it_may_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = layout::write(dir.path());
+    let server = with_descriptors(dir.path(), 64, 256);
+    for (_stream, status) in &downloads(&server, &written.huge, 80) {
+        assert_eq!(status, "HTTP/1.1 200");
+    }
+}
+
+#[test]
+fn want_of_descriptors_is_not_held_against_the_medium() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = layout::write(dir.path());
+    let server = with_descriptors(dir.path(), 64, 64);
+    let begun = downloads(&server, &written.huge, 40);
+    let with = |wanted: &str| begun.iter().filter(|(_, status)| status == wanted).count();
+    assert!(with("HTTP/1.1 503") > 0);
+    assert_eq!(with("HTTP/1.1 200") + with("HTTP/1.1 503"), begun.len());
+    drop(begun);
+    let path = format!("/v2/a.test/big/image/blobs/{}", written.large);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while get(server.address, &path).status != 200 {
+        assert!(Instant::now() < deadline, "descriptors do not come back");
+    }
+    let status = get(server.address, "/status").json();
+    assert_eq!(status["registry"]["mediumErrors"], 0, "{status}");
+}
+
+#[test]
+fn with_a_catalog_a_bad_blob_is_not_served_and_the_rest_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = layout::write(dir.path());
+    write_catalog(dir.path(), &catalog(dir.path()));
     // one blob of the wrong size, one manifest with a flipped bit
     std::fs::write(dir.path().join(written.large.blob_path()), "short").unwrap();
     let manifest = dir.path().join(written.docker.blob_path());

@@ -28,8 +28,13 @@ impl Server {
     /// With further arguments.
     pub(crate) fn with(dir: &Path, arguments: &[&str]) -> Server {
         let mut command = command(dir);
-        command.args(arguments).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        command.args(arguments);
+        Server::of(command)
+    }
+
+    /// What a command starts.
+    pub(crate) fn of(mut command: Command) -> Server {
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut said = String::new();
         out.read_line(&mut said).unwrap();

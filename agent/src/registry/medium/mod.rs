@@ -6,6 +6,7 @@
 
 mod source;
 mod turns;
+mod watch;
 
 #[cfg(test)]
 mod simulation;
@@ -24,6 +25,7 @@ use super::request_log::LineLimit;
 use turns::{Given, Step, StreamId, Turns, Waiting};
 
 pub(super) use source::{Cached, FilePart, Source};
+pub(super) use watch::start as start_watch;
 
 /// What all streams share.
 #[derive(Default)]
@@ -35,6 +37,7 @@ pub(super) struct Medium {
     queue: Mutex<Queue>,
     presence: Mutex<Presence>,
     left: Condvar,
+    watch: watch::Watch,
 }
 
 impl std::fmt::Debug for Medium {
@@ -50,18 +53,18 @@ struct Queue {
     reads: bool,
 }
 
-/// Who is there.
+/// Who reads.
 #[derive(Debug)]
 struct Presence {
-    streams: usize,
-    /// When the last stream ended, or the medium was opened.
+    readers: usize,
+    /// When the last one ended, or the medium was opened.
     since: Instant,
 }
 
 impl Default for Presence {
     fn default() -> Presence {
         Presence {
-            streams: 0,
+            readers: 0,
             since: Instant::now(),
         }
     }
@@ -85,6 +88,11 @@ impl Medium {
     /// Logs and counts a failed read.
     pub(super) fn failed(&self, digest: &Digest, error: &std::io::Error) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+        self.complain(digest, error);
+    }
+
+    /// Logs what kept a blob from being read without being the medium's fault.
+    pub(super) fn complain(&self, digest: &Digest, error: &std::io::Error) {
         // whoever asks for a broken blob again and again must not push all else out of the log
         if let Some(suppressed) = self.lines.take(Instant::now()) {
             tracing::error!(%digest, %error, suppressed, "reading a blob failed");
@@ -96,23 +104,24 @@ impl Medium {
         &self.buffers
     }
 
-    /// Counts a stream until what is returned is dropped.
+    /// To be held while something waits for the medium.
+    pub(super) fn waits(&self) -> watch::Wait<'_> {
+        self.watch.begin()
+    }
+
+    /// Counts someone who reads for clients until what is returned is dropped.
     pub(super) fn arrive(self: &Arc<Self>) -> Visit {
-        lock(&self.presence).streams += 1;
+        lock(&self.presence).readers += 1;
         Visit(Arc::clone(self))
     }
 
-    /// Whether there is a stream.
-    pub(super) fn is_busy(&self) -> bool {
-        lock(&self.presence).streams > 0
-    }
-
-    /// Waits until there has been no stream for a time. Blocks its thread.
+    /// Waits until nobody has read for clients for a time. Clients that take what memory has, or take
+    /// nothing, keep nobody waiting. Blocks its thread.
     pub(super) fn wait_for_quiet(&self, quiet: Duration) {
         let mut presence = lock(&self.presence);
         loop {
             let elapsed = presence.since.elapsed();
-            presence = if presence.streams > 0 {
+            presence = if presence.readers > 0 {
                 let waited = self.left.wait(presence);
                 waited.unwrap_or_else(PoisonError::into_inner)
             } else if let Some(rest) = quiet.checked_sub(elapsed).filter(|rest| !rest.is_zero()) {
@@ -143,6 +152,7 @@ impl Medium {
 
     /// Reads until nobody needs anything.
     fn read_all(self: Arc<Self>) {
+        let _visit = self.arrive();
         let _guard = EndOfReading(&self);
         loop {
             // whoever waits has the first of it soon
@@ -171,6 +181,7 @@ impl Medium {
         let soon = step.offset + length as u64;
         let prepared = limits::PREPARED_BYTES.min(step.until.saturating_sub(soon));
         step.source.prepare(step.offset, length as u64 + prepared);
+        let _wait = self.waits();
         let (bytes, error) = self.buffers.read(step.source.as_ref(), step.offset, length);
         self.bytes_read
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -206,8 +217,8 @@ pub(super) struct Visit(Arc<Medium>);
 impl Drop for Visit {
     fn drop(&mut self) {
         let mut presence = lock(&self.0.presence);
-        presence.streams -= 1;
-        if presence.streams == 0 {
+        presence.readers -= 1;
+        if presence.readers == 0 {
             presence.since = Instant::now();
             self.0.left.notify_all();
         }
@@ -285,6 +296,11 @@ impl Seat {
 
 #[cfg(test)]
 impl Medium {
+    /// Whether someone reads for clients.
+    pub(super) fn is_busy(&self) -> bool {
+        lock(&self.presence).readers > 0
+    }
+
     /// Whether the thread that reads is there.
     pub(super) fn reads(&self) -> bool {
         lock(&self.queue).reads

@@ -172,11 +172,11 @@ pub(super) fn install_lines(runtime: Runtime, endpoint: &Endpoint) -> String {
     // -k keeps what a person wrote there before, and says so
     let unpack =
         |flags: &str| format!("{curl} {url}/mirrors/{runtime}.tar | sudo tar -x{flags}C /");
+    // with users there are log-ins among them, filled in by now, where a person's others may be
+    let own = if endpoint.users { "k" } else { "" };
     match runtime {
-        // with users there is a file of log-ins, where a person's others may be
-        Runtime::Podman if endpoint.users => unpack("k"),
-        Runtime::Containerd | Runtime::Podman => unpack(""),
-        Runtime::CriO => format!("{}\nsudo systemctl restart crio", unpack("")),
+        Runtime::Containerd | Runtime::Podman => unpack(own),
+        Runtime::CriO => format!("{}\nsudo systemctl restart crio", unpack(own)),
         Runtime::Docker => format!("{}\nsudo systemctl restart docker", unpack("k")),
         Runtime::K3s => format!("{}\nsudo systemctl restart k3s", unpack("k")),
         Runtime::Rke2 => format!("{}\nsudo systemctl restart rke2-server", unpack("k")),
