@@ -64,6 +64,12 @@ fn what_is_not_there_has_the_code_that_clients_expect() {
             "MANIFEST_UNKNOWN",
         ),
         ("/v2/library/app/uploads/x".to_owned(), 404, "NAME_UNKNOWN"),
+        // end-13: nothing is being pushed
+        (
+            "/v2/library/app/blobs/uploads/x".to_owned(),
+            404,
+            "NAME_UNKNOWN",
+        ),
     ] {
         let answer = get(served.at, &path);
         assert_eq!(

@@ -211,19 +211,28 @@ fn quirk_09_ranges_are_offered() {
 #[test]
 fn quirk_10_pushing_and_deleting_are_405_with_allow() {
     let served = serve();
+    let (uploads, digest) = ("/v2/library/app/blobs/uploads/", served.written.app);
     for (method, path) in [
-        ("POST", "/v2/library/app/blobs/uploads/".to_owned()),
+        // end-4a, end-4b, end-11
+        ("POST", uploads.to_owned()),
+        ("POST", format!("{uploads}?digest={digest}")),
+        ("POST", format!("{uploads}?mount={digest}&from=shop/db")),
+        // end-5, end-6, end-14
+        ("PATCH", format!("{uploads}some")),
+        ("PUT", format!("{uploads}some?digest={digest}")),
+        ("DELETE", format!("{uploads}some")),
+        // end-7
         ("PUT", MANIFEST.to_owned()),
-        (
-            "DELETE",
-            format!("/v2/library/app/manifests/{}", served.written.app),
-        ),
+        // end-9, end-10
+        ("DELETE", MANIFEST.to_owned()),
+        ("DELETE", format!("/v2/library/app/manifests/{digest}")),
         ("DELETE", large(&served)),
     ] {
         let answer = request(served.at, method, &path, &[]);
         assert_eq!(
             (answer.status, answer.code().as_str()),
-            (405, "UNSUPPORTED")
+            (405, "UNSUPPORTED"),
+            "{method} {path}"
         );
         assert_eq!(answer.header("allow"), Some("GET, HEAD"));
     }
