@@ -86,7 +86,6 @@ pub(super) async fn serve(
             local,
             end: end.clone(),
             crowd: slots.crowd(),
-            refusals: refusals.clone(),
             _place: place,
         };
         tokio::spawn(connection.wait_and_serve(slot, stream));
@@ -105,7 +104,6 @@ struct Connection {
     local: Option<SocketAddr>,
     end: watch::Receiver<bool>,
     crowd: Crowd,
-    refusals: Refusals,
     _place: Place,
 }
 
@@ -116,7 +114,8 @@ impl Connection {
             Slot::Later(queued) => tokio::select! {
                 turn = queued.turn() => match turn {
                     Some(slot) => slot,
-                    None => return self.refusals.refuse(stream, &self.access),
+                    // it keeps its place meanwhile: as many may wait as before
+                    None => return refuse(stream, &self.access).await,
                 },
                 _ = self.end.changed() => return,
             },
@@ -228,7 +227,7 @@ async fn ends_for_others(crowd: &mut Crowd, answered: &AtomicBool) {
 }
 
 /// Connections that are not taken, and are told so.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Refusals(Arc<Semaphore>);
 
 impl Default for Refusals {
@@ -238,26 +237,32 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Says that there is no room, where the client would understand it, and closes.
-    fn refuse(&self, mut stream: TcpStream, access: &Access) {
-        // who begins with TLS would take it for a broken handshake
-        if access.tls() {
-            return;
+    /// Refuses beside what else is done; too many at once are closed without a word.
+    fn refuse(&self, stream: TcpStream, access: &Arc<Access>) {
+        if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
+            let access = Arc::clone(access);
+            tokio::spawn(async move {
+                let _permit = permit;
+                refuse(stream, &access).await;
+            });
         }
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
-            return;
-        };
-        tokio::spawn(async move {
-            let _permit = permit;
-            let said = async {
-                stream.write_all(&busy()).await?;
-                stream.shutdown().await?;
-                // what was sent and is not read would take the answer back
-                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-            };
-            let _ = tokio::time::timeout(limits::REFUSAL_TIME, said).await;
-        });
     }
+}
+
+/// Says that there is no room, where the client would understand it, and closes.
+async fn refuse(mut stream: TcpStream, access: &Access) {
+    // who begins with TLS would take it for a broken handshake
+    if access.tls() {
+        return;
+    }
+    let said = async {
+        stream.write_all(&busy()).await?;
+        stream.shutdown().await?;
+        // what was sent and is not read would take the answer back
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // whoever does not take it has learned as much as from no answer
+    let _ = tokio::time::timeout(limits::REFUSAL_TIME, said).await;
 }
 
 /// An answer to whatever a client wants, before it has said it.
@@ -447,7 +452,7 @@ mod tests {
         client.write_all(&[b'x'; 100_000]).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let refusals = Refusals::default();
-        refusals.refuse(stream, &Access::default());
+        refusals.refuse(stream, &Arc::default());
         client.shutdown().await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();

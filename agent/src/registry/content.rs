@@ -105,7 +105,6 @@ pub(super) async fn answer(
         true => HeaderValue::from_static("max-age=31536000, immutable"),
         false => HeaderValue::from_static("no-cache"),
     };
-    headers.insert(header::CACHE_CONTROL, lifetime);
 
     let mut response = match conditional::weigh(&request.headers, &etag) {
         Condition::NotModified => answers::empty(StatusCode::NOT_MODIFIED),
@@ -138,6 +137,12 @@ pub(super) async fn answer(
         }
     };
     response.headers_mut().extend(headers);
+    // what was wrong with a request must not be kept for a year
+    if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, lifetime);
+    }
     Ok(response)
 }
 

@@ -3,7 +3,8 @@
 //!
 //! - Nothing panics.
 //! - No answer is a 5xx. Every blob of these hauls lies in memory: there is no medium to fail.
-//! - An answer of status 200 with a digest in its header has bytes of that digest.
+//! - An answer of status 200 with a digest in its header has bytes of that digest, and one of
+//!   status 206 has the part of them that it says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a broken promise is found by a panic
 
 use std::fs::File;
@@ -18,11 +19,12 @@ use http_body_util::BodyExt as _;
 use image_layout::Digest;
 use image_layout::catalog::BlobSource as _;
 use image_layout::digest::Hasher;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::runtime::Runtime;
 
 use super::handler;
 use super::layout::Layout;
-use super::query::Query;
+use super::query::{NotANumber, Query};
 use super::range::Wanted;
 use super::router::Route;
 use super::state::Registry;
@@ -52,10 +54,29 @@ pub fn range(value: &str, size: u64) {
     }
 }
 
-/// The query.
+/// The query: what was understood of it is understood again when it is said anew.
 pub fn query(raw: &str) {
     let query = Query::parse(raw);
-    assert!(query.artifact_types.len() <= raw.split('&').count());
+    assert_eq!(Query::parse(&encoded(&query)), query, "{raw}");
+}
+
+/// What must not stand in a value as it is. A plus may, and means itself.
+const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'+');
+
+/// A query string with everything that a query has.
+fn encoded(query: &Query) -> String {
+    let number = |n: &Result<usize, NotANumber>| n.map_or("x".to_owned(), |n| n.to_string());
+    let one = |key, value: Option<String>| value.map(|value| (key, value));
+    let types = query.artifact_types.iter();
+    let pairs = one("ns", query.ns.clone())
+        .into_iter()
+        .chain(one("n", query.n.as_ref().map(number)))
+        .chain(one("last", query.last.clone()))
+        .chain(types.map(|wanted| ("artifactType", wanted.clone())))
+        .chain(one("format", query.format.clone()))
+        .chain(one("page", query.page.map(|page| page.to_string())))
+        .map(|(key, value)| format!("{key}={}", utf8_percent_encode(&value, VALUE)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// The index of a tar archive: every blob of it lies within the file.
@@ -161,6 +182,11 @@ pub fn host(value: &[u8]) {
 
 /// A whole request: method, target and headers as HTTP has them, one a line.
 pub fn request(text: &str) {
+    respond(text);
+}
+
+/// What a request is answered with, if it is one.
+fn respond(text: &str) -> Option<StatusCode> {
     let mut lines = text.lines();
     let mut first = lines.next().unwrap_or_default().split(' ');
     let (method, target) = (
@@ -175,9 +201,8 @@ pub fn request(text: &str) {
             request = request.header(name, value);
         }
     }
-    if let Ok(request) = request.body(Body::empty()) {
-        send(small(), request);
-    }
+    let request = request.body(Body::empty()).ok()?;
+    Some(send(small(), request).0)
 }
 
 /// A file in memory.
@@ -200,7 +225,7 @@ fn pack(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     tar.into_inner().expect("memory")
 }
 
-/// A haul with one image.
+/// A haul with one image and one file, `notes.txt`.
 fn small() -> &'static Arc<Registry> {
     static SMALL: OnceLock<Arc<Registry>> = OnceLock::new();
     SMALL.get_or_init(|| {
@@ -216,10 +241,19 @@ fn small() -> &'static Arc<Registry> {
             "{{\"schemaVersion\":2,\"config\":{{\"mediaType\":\"a/b\",{config}}},\
              \"layers\":[{{\"mediaType\":\"c/d\",{layer}}}]}}"
         ));
+        let text = blob("notes that are a little longer");
+        let file = blob(&format!(
+            "{{\"schemaVersion\":2,\"config\":{{\"mediaType\":\
+             \"application/vnd.content.hauler.file.local.config.v1+json\",{config}}},\
+             \"layers\":[{{\"mediaType\":\"c/d\",{text},\"annotations\":{{\
+             \"org.opencontainers.image.title\":\"notes.txt\"}}}}]}}"
+        ));
         let index = format!(
             "{{\"manifests\":[{{\"mediaType\":\"a/b\",{manifest},\"annotations\":{{\
              \"io.containerd.image.name\":\"a.test/app:1\",\
-             \"org.opencontainers.image.ref.name\":\"app:1\"}}}}]}}"
+             \"org.opencontainers.image.ref.name\":\"app:1\"}}}},\
+             {{\"mediaType\":\"a/b\",{file},\"annotations\":{{\
+             \"org.opencontainers.image.ref.name\":\"hauler/notes.txt:latest\"}}}}]}}"
         );
         entries.push(("index.json".to_owned(), index.into_bytes()));
         let layout = Layout::in_archive(Path::new("haul.tar"), memory(&pack(&entries)));
@@ -240,13 +274,13 @@ fn ask(
         request = request.header(name, value);
     }
     match request.body(Body::empty()) {
-        Ok(request) => send(registry, request),
+        Ok(request) => send(registry, request).1,
         Err(_) => Vec::new(),
     }
 }
 
 /// Sends a request and sees that what holds for every answer holds for its answer.
-fn send(registry: &Arc<Registry>, request: Request<Body>) -> Vec<u8> {
+fn send(registry: &Arc<Registry>, request: Request<Body>) -> (StatusCode, Vec<u8>) {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
@@ -264,6 +298,28 @@ fn send(registry: &Arc<Registry>, request: Request<Body>) -> Vec<u8> {
         (parts, body.to_bytes())
     });
     assert!(parts.status.as_u16() < 500, "{shown}: {}", parts.status);
+    let said = |name| {
+        parts
+            .headers
+            .get(name)
+            .map(|v: &HeaderValue| v.to_str().unwrap())
+    };
+    if get && parts.status == StatusCode::PARTIAL_CONTENT {
+        let range = said("content-range").unwrap();
+        let (part, _) = range["bytes ".len()..].split_once('/').unwrap();
+        let (first, last) = part.split_once('-').unwrap();
+        let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+        assert_eq!(body.len() as u64, last - first + 1, "{shown}");
+        if body.len() as u64 <= BLOB_BYTES {
+            check_part(
+                registry,
+                said("docker-content-digest"),
+                first,
+                &body,
+                &shown,
+            );
+        }
+    }
     let digest = parts.headers.get("docker-content-digest");
     if get
         && parts.status == StatusCode::OK
@@ -275,12 +331,29 @@ fn send(registry: &Arc<Registry>, request: Request<Body>) -> Vec<u8> {
         hasher.update(&body);
         assert_eq!(hasher.finish(), digest, "{shown}");
     }
-    body.to_vec()
+    (parts.status, body.to_vec())
+}
+
+/// Compares a part of a blob with what lies in the haul.
+fn check_part(registry: &Registry, digest: Option<&str>, first: u64, part: &[u8], shown: &str) {
+    let digest: Digest = digest.unwrap().parse().unwrap();
+    let (Some(layout), Some(size)) = (registry.layout.as_ref(), registry.index.blob(&digest))
+    else {
+        panic!("{shown}: {digest} is not in the haul");
+    };
+    let whole = layout.read_blob(&digest, size).unwrap();
+    let first = usize::try_from(first).unwrap();
+    assert!(whole[first..first + part.len()] == *part, "{shown}");
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::test_runner::{Config, TestRunner};
 
     use super::*;
 
@@ -311,6 +384,91 @@ mod tests {
             Just("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         ];
         proptest::collection::vec(piece, 0..9).prop_map(|pieces| pieces.concat())
+    }
+
+    /// One of several words.
+    fn words(list: &'static [&'static str]) -> impl Strategy<Value = String> {
+        select(list).prop_map(str::to_owned)
+    }
+
+    /// Requests as clients make them, of what the haul has for the most part, whole or by a range
+    /// and under conditions.
+    fn made() -> impl Strategy<Value = String> {
+        let digests: Vec<String> = small().index.blobs().map(|b| b.0.to_string()).collect();
+        let unknown = format!("sha256:{}", "a".repeat(64));
+        let digest = || {
+            let known = prop_oneof![8 => select(digests.clone()), 1 => Just(unknown.clone())];
+            (known, prop_oneof![8 => Just(":"), 1 => Just("%3A")])
+                .prop_map(|(digest, colon)| digest.replace(':', colon))
+        };
+        let name = || {
+            let known = words(&["a.test/app", "app", "hauler/notes.txt"]);
+            prop_oneof![12 => known, 1 => Just("no/such".to_owned())]
+        };
+        let query = || {
+            let known = words(&["?ns=a.test", "?n=1", "?artifactType=x", "?ns=none.test"]);
+            prop_oneof![4 => Just(String::new()), 1 => known]
+        };
+        let tag = || words(&["1", "1", "latest", ".none"]);
+        let file = || words(&["notes.txt", "none.txt"]);
+        let range = || {
+            prop_oneof![
+                3 => Just(String::new()),
+                3 => "Range: bytes=([0-9]-[0-9]{0,3}|-[0-9]{1,3})\n",
+                1 => "Range: bytes=[1-9][0-9]{4}-\n",
+            ]
+        };
+        let method = || words(&["GET", "GET", "GET", "GET", "HEAD", "POST"]);
+        digest().prop_flat_map(move |asked| {
+            let target = {
+                let of = |kind: &'static str| {
+                    let asked = asked.clone();
+                    name().prop_map(move |name| format!("/v2/{name}/{kind}/{asked}"))
+                };
+                let asked = asked.clone();
+                prop_oneof![
+                    4 => of("blobs"),
+                    2 => of("manifests"),
+                    1 => of("referrers"),
+                    2 => (name(), tag()).prop_map(|(n, t)| format!("/v2/{n}/manifests/{t}")),
+                    1 => name().prop_map(|n| format!("/v2/{n}/tags/list")),
+                    1 => file().prop_map(|f| format!("/files/{f}")),
+                    1 => file().prop_map(move |f| format!("/files/{asked}/{f}")),
+                    1 => words(&["/v2/", "/v2/_catalog", "/status", "/", "/files/", "/images/"]),
+                ]
+            };
+            let names = select(&["If-None-Match", "If-None-Match", "If-Match", "If-Range"][..]);
+            let tags = prop_oneof![
+                4 => Just(format!("\"{}\"", asked.replace("%3A", ":"))),
+                1 => Just("*".to_owned()),
+                1 => "(W/)?\"[a-f0-9:]{0,8}\"",
+            ];
+            let condition = (names, tags).prop_map(|(name, tag)| format!("{name}: {tag}\n"));
+            let condition = prop_oneof![Just(String::new()), condition];
+            (method(), target, query(), range(), condition).prop_map(
+                |(method, target, query, range, condition)| {
+                    format!("{method} {target}{query}\n{range}{condition}")
+                },
+            )
+        })
+    }
+
+    /// Everything that a query can say.
+    fn said() -> impl Strategy<Value = Query> {
+        let text = || proptest::option::of("\\PC{0,12}|[a-z.:/+%&=;#-]{0,12}");
+        let n = prop_oneof![any::<usize>().prop_map(Ok), Just(Err(NotANumber))];
+        let types = proptest::collection::vec("[a-z/.+;= %-]{1,12}", 0..5);
+        let page = proptest::option::of(any::<usize>());
+        (text(), proptest::option::of(n), text(), types, text(), page).prop_map(
+            |(ns, n, last, artifact_types, format, page)| Query {
+                ns,
+                n,
+                last,
+                artifact_types,
+                format,
+                page,
+            },
+        )
     }
 
     /// Pieces that JSON of a layout is made of.
@@ -385,9 +543,17 @@ mod tests {
         }
 
         #[test]
-        fn target_query_holds(random in "\\PC{0,80}", made in target()) {
+        fn target_query_holds(random in "\\PC{0,80}", made in target(), said in said()) {
             query(&random);
             query(&made);
+            let raw = encoded(&said);
+            prop_assert_eq!(&Query::parse(&raw), &said);
+            // what nobody knows changes nothing, nor does what was said already
+            let more = "&x=y&%ff=%ff&ns&=&&page=x";
+            if said.ns.is_some() {
+                prop_assert_eq!(&Query::parse(&format!("a=b&{raw}{more}")), &said);
+                prop_assert_eq!(Query::parse(&format!("{raw}&ns=later")).ns, said.ns);
+            }
         }
 
         #[test]
@@ -406,14 +572,32 @@ mod tests {
             host(&value);
             host(text.as_bytes());
         }
+    }
 
-        #[test]
-        fn target_request_holds(
-            method in "GET|HEAD|POST|X", made in target(), range in "bytes=[0-9]{0,3}-[0-9]{0,3}",
-            tag in "(W/)?\"[a-f0-9:]{0,8}\"|\\*", random in "\\PC{0,80}",
-        ) {
-            request(&format!("{method} {made}\nRange: {range}\nIf-None-Match: {tag}\nIf-Range: {tag}"));
-            request(&random);
+    #[test]
+    fn target_request_holds() {
+        let config = Config {
+            // each kind of answer must occur, the rarest of them in one of 100
+            cases: Config::default().cases.max(2048),
+            source_file: Some(file!()),
+            ..Config::default()
+        };
+        let seen = RefCell::new(BTreeMap::<u16, u32>::new());
+        let strategy = (made(), target(), "\\PC{0,80}");
+        TestRunner::new(config)
+            .run(&strategy, |(made, pieces, random)| {
+                if let Some(status) = respond(&made) {
+                    *seen.borrow_mut().entry(status.as_u16()).or_default() += 1;
+                }
+                request(&format!("GET {pieces}"));
+                request(&random);
+                Ok(())
+            })
+            .unwrap();
+        // else nothing was promised about answers that matter
+        let seen = seen.into_inner();
+        for status in [200, 206, 304, 404, 405, 412, 416] {
+            assert!(seen.contains_key(&status), "{status} is not among {seen:?}");
         }
     }
 }

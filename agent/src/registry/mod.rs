@@ -39,6 +39,8 @@ mod medium;
 mod stream;
 // connections
 mod connections;
+#[cfg(test)]
+mod connections_tests;
 mod limits;
 mod listen;
 mod patience;

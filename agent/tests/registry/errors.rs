@@ -1,7 +1,10 @@
 //! OCI distribution-spec "Error Codes".
 
+use serde_json::json;
+
 use crate::client::{get, head, request};
-use crate::server::serve;
+use crate::layout::Writer;
+use crate::server::{Server, serve};
 
 #[test]
 fn what_is_not_there_has_the_code_that_clients_expect() {
@@ -111,4 +114,73 @@ fn an_old_client_may_send_a_small_body_with_a_get() {
         (answer.status, answer.code().as_str()),
         (400, "DIGEST_INVALID")
     );
+}
+
+/// Names of 255 and tags of 128 characters are the longest that the grammar has.
+#[test]
+fn the_longest_names_and_tags_are_answered_and_longer_ones_have_their_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    // a path's length is the repository's, without its host
+    let name = format!("{}/{}", "a".repeat(127), "b".repeat(127));
+    assert_eq!(name.len(), 255);
+    let tag = format!("_{}", ".".repeat(127));
+    let digest = writer.named(&format!("a.test/{name}:{tag}"), "long", json!({}));
+    writer.finish();
+    let server = Server::over(dir.path());
+    let at = server.address;
+    let named = Some(digest.to_string());
+    for path in [
+        format!("/v2/{name}/manifests/{tag}"),
+        format!("/v2/{name}/manifests/{tag}?ns=a.test"),
+        format!("/v2/a.test/{name}/manifests/{tag}"),
+        format!("/v2/{name}/manifests/{digest}"),
+        format!("/v2/{name}/blobs/{digest}"),
+    ] {
+        let answer = head(at, &path);
+        assert_eq!(answer.status, 200, "{path}");
+        let found = answer.header("docker-content-digest").map(str::to_owned);
+        assert_eq!(found, named, "{path}");
+    }
+    let listed = get(at, &format!("/v2/{name}/tags/list"));
+    assert_eq!(listed.json(), json!({"name": name, "tags": [tag]}));
+    let listed = get(at, &format!("/v2/{name}/referrers/{digest}"));
+    assert_eq!(listed.status, 200);
+
+    let (other, longer) = ("c".repeat(255), "c".repeat(256));
+    let (other_tag, longer_tag) = ("t".repeat(128), "t".repeat(129));
+    for (path, status, code) in [
+        (format!("/v2/{other}/tags/list"), 404, "NAME_UNKNOWN"),
+        (format!("/v2/{longer}/tags/list"), 400, "NAME_INVALID"),
+        (format!("/v2/{longer}/manifests/1"), 400, "NAME_INVALID"),
+        (format!("/v2/{longer}/blobs/{digest}"), 400, "NAME_INVALID"),
+        (
+            format!("/v2/{longer}/referrers/{digest}"),
+            400,
+            "NAME_INVALID",
+        ),
+        (
+            format!("/v2/{name}/manifests/{other_tag}"),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
+        // a tag that can't be is a manifest that is not there
+        (
+            format!("/v2/{name}/manifests/{longer_tag}"),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
+        (
+            format!("/v2/{name}/manifests/{tag}."),
+            404,
+            "MANIFEST_UNKNOWN",
+        ),
+    ] {
+        let answer = get(at, &path);
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (status, code),
+            "{path}"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use crate::server::Server;
 const BOUND: Duration = Duration::from_secs(120);
 
 /// The registry's own state when all blobs have been compared.
-fn compared(server: &Server) -> RegistryStatus {
+pub(crate) fn compared(server: &Server) -> RegistryStatus {
     let deadline = Instant::now() + BOUND;
     loop {
         let status: Status = serde_json::from_slice(&get(server.address, "/status").body).unwrap();
@@ -28,7 +28,7 @@ fn compared(server: &Server) -> RegistryStatus {
     }
 }
 
-fn flip_a_byte(path: &Path, at: u64) {
+pub(crate) fn flip_a_byte(path: &Path, at: u64) {
     let options = std::fs::File::options().read(true).write(true).open(path);
     let mut file = options.unwrap();
     let mut byte = [0];

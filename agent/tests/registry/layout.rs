@@ -138,6 +138,17 @@ impl<'a> Writer<'a> {
         }));
     }
 
+    /// A blob of [`HUGE`] bytes; a hole.
+    pub(crate) fn huge(&self) -> Digest {
+        let huge = self.blob_as(HUGE_DIGEST.parse().unwrap(), b"");
+        std::fs::File::options()
+            .write(true)
+            .open(self.dir.join(huge.blob_path()))
+            .and_then(|file| file.set_len(HUGE))
+            .unwrap();
+        huge
+    }
+
     /// An image under a name.
     pub(crate) fn named(&mut self, name: &str, text: &str, more: Value) -> Digest {
         let (digest, bytes) = self.image(text, more);
@@ -153,17 +164,29 @@ impl<'a> Writer<'a> {
         title: &str,
         text: &str,
     ) -> [Digest; 2] {
-        let mut layer = self.descriptor("application/octet-stream", text.as_bytes());
+        let layer = self.descriptor("application/octet-stream", text.as_bytes());
+        let digest = self.content_of(name, config, title, layer);
+        [digest, Digest::sha256_of(text.as_bytes())]
+    }
+
+    /// The same of a layer that is there.
+    pub(crate) fn content_of(
+        &mut self,
+        name: &str,
+        config: (&str, &str),
+        title: &str,
+        mut layer: Value,
+    ) -> Digest {
         layer["annotations"] = json!({"org.opencontainers.image.title": title});
         let config = self.descriptor(config.0, config.1.as_bytes());
-        let (digest, bytes) = self.image(text, json!({"config": config, "layers": [layer]}));
+        let (digest, bytes) = self.image(name, json!({"config": config, "layers": [layer]}));
         self.entries.push(json!({
             "mediaType": OCI_MANIFEST, "digest": digest, "size": bytes.len(),
             "annotations": {
                 "kind": "dev.hauler/image", "org.opencontainers.image.ref.name": name,
             },
         }));
-        [digest, Digest::sha256_of(text.as_bytes())]
+        digest
     }
 }
 
@@ -196,12 +219,7 @@ pub(crate) fn write(dir: &Path) -> Written {
     let port = writer.named("h.test:5000/with/port:1", "port", json!({}));
     let layers = json!({"layers": [large_blob, empty_blob]});
     writer.named("a.test/big/image:1", "", layers);
-    let huge = writer.blob_as(HUGE_DIGEST.parse().unwrap(), b"");
-    std::fs::File::options()
-        .write(true)
-        .open(dir.join(huge.blob_path()))
-        .and_then(|file| file.set_len(HUGE))
-        .unwrap();
+    let huge = writer.huge();
     let layers = json!({"layers": [{"mediaType": LAYER, "digest": huge, "size": HUGE}]});
     writer.named("a.test/huge/image:1", "", layers);
     let docker = writer.named(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use image_layout::Digest;
 use image_layout::catalog::Catalog;
 
-use crate::client::{connect, get};
+use crate::client::{connect, get, request};
 use crate::layout;
 use crate::server::{Server, command, serve};
 
@@ -232,12 +232,35 @@ fn a_partition_that_has_the_layout_in_its_haul_directory_is_served_too() {
     );
 }
 
+/// Neither at start nor when it takes the place of a blob later: the sandbox knows the haul's folder
+/// alone, and a link may lead anywhere within it.
 #[test]
 fn a_blob_that_is_a_link_is_not_followed() {
     let dir = tempfile::tempdir().unwrap();
     let written = layout::write(dir.path());
     let blob = dir.path().join(written.large.blob_path());
     let outside = dir.path().join("outside");
+    let whole = format!("/v2/a.test/big/image/blobs/{}", written.large);
+    let server = Server::over(dir.path());
+    assert_eq!(get(server.address, &whole).status, 200);
+    std::fs::rename(&blob, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &blob).unwrap();
+    for headers in [&[][..], &[("Range", "bytes=0-9")]] {
+        let answer = request(server.address, "GET", &whole, headers);
+        assert_eq!(answer.status, 500, "{headers:?}");
+        assert_eq!(answer.code(), "UNKNOWN");
+    }
+    // nor is a pipe waited for
+    std::fs::remove_file(&blob).unwrap();
+    let made = Command::new("mkfifo").arg(&blob).status();
+    assert!(made.unwrap().success());
+    assert_eq!(get(server.address, &whole).status, 500);
+    // what is a file again is served again
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::rename(&outside, &blob).unwrap();
+    assert_eq!(get(server.address, &whole).body, layout::large());
+    drop(server);
+
     std::fs::rename(&blob, &outside).unwrap();
     std::os::unix::fs::symlink(&outside, &blob).unwrap();
     let said = error(dir.path());

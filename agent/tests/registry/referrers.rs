@@ -4,8 +4,8 @@ use image_layout::Digest;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, get, head};
-use crate::layout::OCI_INDEX;
-use crate::server::serve;
+use crate::layout::{OCI_INDEX, OCI_MANIFEST, Writer};
+use crate::server::{Server, serve};
 
 fn digests(answer: &Answer) -> Vec<Digest> {
     let manifests = answer.json()["manifests"].clone();
@@ -109,4 +109,85 @@ fn a_fallback_tag_of_a_sha512_digest_has_half_of_its_digits() {
     let other = format!("sha256:{}", &subject.hex()[..64]);
     let path = format!("/v2/a.test/by/digest/referrers/{other}");
     assert_eq!(get(served.at, &path).json()["manifests"], json!([]));
+}
+
+/// What the specification has an entry made of: its own type, else its configuration's, else none.
+#[test]
+fn an_entry_has_the_type_that_there_is_and_all_annotations_though_its_subject_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    let absent = Digest::sha256_of(b"a subject that was left behind");
+    let subject = json!({"mediaType": OCI_MANIFEST, "digest": absent, "size": 7});
+    let annotations = json!({
+        "org.opencontainers.image.created": "2026-01-01T00:00:00Z",
+        "empty": "", "with \"quotes\"": "and\nlines", "\u{fc}ber": "\u{1f980}",
+    });
+    let (child, bytes) = writer.image("child", json!({}));
+    let child = json!({"mediaType": OCI_MANIFEST, "digest": child, "size": bytes.len()});
+    let index = |more: Value| {
+        let mut index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child],
+            "subject": subject, "annotations": annotations});
+        index
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        serde_json::to_vec(&index).unwrap()
+    };
+    let image = json!({"subject": subject, "annotations": annotations});
+    let mut own = image.clone();
+    own["artifactType"] = json!("x/own");
+    let entries = [
+        (OCI_INDEX, index(json!({})), None),
+        (
+            OCI_INDEX,
+            index(json!({"artifactType": "x/of-index"})),
+            Some("x/of-index"),
+        ),
+        (
+            OCI_MANIFEST,
+            writer.image("by its configuration", image).1,
+            Some("application/vnd.oci.image.config.v1+json"),
+        ),
+        (
+            OCI_MANIFEST,
+            writer.image("by its own", own).1,
+            Some("x/own"),
+        ),
+    ];
+    let mut expected = Vec::new();
+    for (media_type, bytes, artifact_type) in entries {
+        let digest = writer.blob(&bytes);
+        writer.name(
+            "a.test/app:1",
+            "referrers/x",
+            media_type,
+            digest,
+            bytes.len(),
+        );
+        let mut entry = json!({"mediaType": media_type, "digest": digest, "size": bytes.len(),
+            "annotations": annotations});
+        if let Some(artifact_type) = artifact_type {
+            entry["artifactType"] = json!(artifact_type);
+        }
+        expected.push((digest, entry));
+    }
+    writer.named("a.test/app:1", "the image", json!({}));
+    writer.finish();
+    expected.sort_by_key(|(digest, _)| *digest);
+    let expected: Vec<_> = expected.into_iter().map(|(_, entry)| entry).collect();
+
+    let server = Server::over(dir.path());
+    let path = format!("/v2/a.test/app/manifests/{absent}");
+    assert_eq!(get(server.address, &path).status, 404);
+    let path = format!("/v2/a.test/app/referrers/{absent}");
+    let answer = get(server.address, &path);
+    assert_eq!(answer.status, 200);
+    // whole entries: what is not there has no key, and is no empty text
+    assert_eq!(answer.json()["manifests"], json!(expected));
+    let filtered = get(server.address, &format!("{path}?artifactType=x/of-index"));
+    assert_eq!(digests(&filtered).len(), 1);
+    // no type to filter by
+    let all = get(server.address, &format!("{path}?artifactType="));
+    assert_eq!(all.json(), answer.json());
+    assert_eq!(all.header("oci-filters-applied"), None);
 }

@@ -5,8 +5,8 @@ use image_layout::Digest;
 use serde_json::json;
 
 use crate::client::{Answer, get, head, request};
-use crate::layout::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
-use crate::server::{Served, serve};
+use crate::layout::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Writer};
+use crate::server::{Served, Server, serve};
 
 const MANIFEST: &str = "/v2/library/app/manifests/1";
 
@@ -22,12 +22,19 @@ fn quirk_01_every_answer_with_content_has_its_length_also_by_head() {
         &large(&served),
         "/v2/",
         "/v2/_catalog",
+        "/v2/_catalog?n=2",
+        "/v2/library/app/tags/list",
+        "/v2/library/app/tags/list?n=1",
+        &format!("/v2/a.test/shop/db/referrers/{}", served.written.db_a),
+        "/v2/library/app/manifests/none",
         "/files/",
+        "/files/SAME.txt",
         "/status",
     ] {
         let length = |answer: &Answer| answer.header("content-length").map(str::to_owned);
         let got = get(served.at, path);
         assert_eq!(length(&got), Some(got.body.len().to_string()), "{path}");
+        assert!(!got.body.is_empty(), "{path}");
         if path != "/status" {
             assert_eq!(length(&head(served.at, path)), length(&got), "{path}");
         }
@@ -79,11 +86,41 @@ fn quirk_03_the_type_is_the_manifests_own_without_parameters() {
 
 #[test]
 fn quirk_04_a_manifests_bytes_are_the_hauls() {
-    let served = serve();
-    let digest = served.written.app;
-    let file = std::fs::read(served.dir.path().join(digest.blob_path())).unwrap();
-    assert_eq!(get(served.at, MANIFEST).body, file);
-    assert_eq!(Digest::sha256_of(&file), digest);
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(dir.path());
+    // what no encoder would make again: its spaces, its order, its escapes, a key that nobody knows
+    let config = writer.descriptor("application/vnd.oci.image.config.v1+json", b"{}");
+    let image = format!(
+        " {{\n\t\"zzz\" : [ 1.50, 1e2, \"\\u0041\\/\" ] ,\r\n \"layers\":[ ],\n\
+         \"mediaType\": \"{OCI_MANIFEST}\",\"config\" :\t{config:#},\n\
+         \"annotations\": {{\"z\":\"1\",\"a\":\"2\" }} , \"schemaVersion\"  : 2 }}\n\n"
+    );
+    let child = writer.descriptor(OCI_MANIFEST, image.as_bytes());
+    let index = format!(
+        "{{\n  \"manifests\" : [\n    {child}\n  ] ,\n  \"mediaType\":\"{OCI_INDEX}\",\n\n  \
+         \"aaa\": null,\"schemaVersion\":2}}  "
+    );
+    for (name, kind, media_type, text) in [
+        ("a.test/odd/image:1", "image", OCI_MANIFEST, &image),
+        ("a.test/odd/index:1", "imageIndex", OCI_INDEX, &index),
+    ] {
+        let digest = writer.blob(text.as_bytes());
+        writer.name(name, kind, media_type, digest, text.len());
+    }
+    writer.finish();
+    let server = Server::over(dir.path());
+    for (name, text) in [("odd/image", &image), ("odd/index", &index)] {
+        let digest = Digest::sha256_of(text.as_bytes());
+        for path in [
+            format!("/v2/a.test/{name}/manifests/1"),
+            format!("/v2/a.test/{name}/manifests/{digest}"),
+            format!("/v2/a.test/{name}/blobs/{digest}"),
+        ] {
+            let answer = get(server.address, &path);
+            assert_eq!(answer.status, 200, "{path}");
+            assert_eq!(String::from_utf8(answer.body).unwrap(), *text, "{path}");
+        }
+    }
 }
 
 #[test]
@@ -134,11 +171,22 @@ fn quirk_08_the_digest_is_the_entity_tag_and_lives_for_ever_where_it_was_asked_f
     let served = serve();
     let digest = served.written.app;
     let by_digest = format!("/v2/library/app/manifests/{digest}");
-    let tag = format!("\"{digest}\"");
-    for (path, lifetime) in [
-        (MANIFEST, "no-cache"),
-        (by_digest.as_str(), "max-age=31536000, immutable"),
+    let (blob, for_ever) = (large(&served), "max-age=31536000, immutable");
+    for (path, digest, lifetime) in [
+        (MANIFEST, digest, "no-cache"),
+        (&by_digest, digest, for_ever),
+        (&blob, served.written.large, for_ever),
     ] {
+        let tag = format!("\"{digest}\"");
+        let part = [("Range", "bytes=1-5")];
+        for answer in [
+            get(served.at, path),
+            head(served.at, path),
+            request(served.at, "GET", path, &part),
+        ] {
+            assert_eq!(answer.header("etag"), Some(tag.as_str()), "{path}");
+            assert_eq!(answer.header("cache-control"), Some(lifetime), "{path}");
+        }
         let answer = request(served.at, "GET", path, &[("If-None-Match", &tag)]);
         assert_eq!(answer.status, 304, "{path}");
         assert_eq!(answer.header("etag"), Some(tag.as_str()));
@@ -163,19 +211,30 @@ fn quirk_09_ranges_are_offered() {
 #[test]
 fn quirk_10_pushing_and_deleting_are_405_with_allow() {
     let served = serve();
+    let (uploads, digest) = ("/v2/library/app/blobs/uploads/", served.written.app);
     for (method, path) in [
-        ("POST", "/v2/library/app/blobs/uploads/".to_owned()),
+        // end-4a, end-4b, end-11
+        ("POST", uploads.to_owned()),
+        ("POST", format!("{uploads}?digest={digest}")),
+        ("POST", format!("{uploads}?mount={digest}&from=shop/db")),
+        // end-5, end-6, end-14
+        ("PATCH", format!("{uploads}some")),
+        ("PUT", format!("{uploads}some?digest={digest}")),
+        ("DELETE", format!("{uploads}some")),
+        // end-13
+        ("GET", format!("{uploads}some")),
+        // end-7
         ("PUT", MANIFEST.to_owned()),
-        (
-            "DELETE",
-            format!("/v2/library/app/manifests/{}", served.written.app),
-        ),
+        // end-9, end-10
+        ("DELETE", MANIFEST.to_owned()),
+        ("DELETE", format!("/v2/library/app/manifests/{digest}")),
         ("DELETE", large(&served)),
     ] {
         let answer = request(served.at, method, &path, &[]);
         assert_eq!(
             (answer.status, answer.code().as_str()),
-            (405, "UNSUPPORTED")
+            (405, "UNSUPPORTED"),
+            "{method} {path}"
         );
         assert_eq!(answer.header("allow"), Some("GET, HEAD"));
     }
@@ -198,12 +257,12 @@ fn quirk_11_a_link_has_no_host_in_it() {
 #[test]
 fn quirk_12_no_tags_are_an_empty_list() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = crate::layout::Writer::new(dir.path());
+    let mut writer = Writer::new(dir.path());
     let (digest, bytes) = writer.image("x", json!({}));
     let name = format!("a.test/untagged@{digest}");
     writer.name(&name, "image", OCI_MANIFEST, digest, bytes.len());
     writer.finish();
-    let server = crate::server::Server::over(dir.path());
+    let server = Server::over(dir.path());
     let answer = get(server.address, "/v2/a.test/untagged/tags/list");
     assert_eq!(
         answer.json(),
@@ -214,11 +273,16 @@ fn quirk_12_no_tags_are_an_empty_list() {
 #[test]
 fn quirk_13_the_colon_of_a_digest_may_be_encoded() {
     let served = serve();
-    for (path, encoded) in [
-        (large(&served), large(&served).replace(':', "%3A")),
-        (large(&served), large(&served).replace(':', "%3a")),
-    ] {
-        assert_eq!(get(served.at, &encoded).body, get(served.at, &path).body);
+    let manifest = format!("/v2/library/app/manifests/{}", served.written.app);
+    let referrers = format!("/v2/a.test/shop/db/referrers/{}", served.written.db_a);
+    for path in [large(&served), manifest, referrers] {
+        let plain = get(served.at, &path);
+        assert_eq!(plain.status, 200, "{path}");
+        for colon in ["%3A", "%3a"] {
+            let encoded = get(served.at, &path.replace(':', colon));
+            assert_eq!(encoded.status, 200, "{path}");
+            assert_eq!(encoded.body, plain.body, "{path}");
+        }
     }
 }
 
