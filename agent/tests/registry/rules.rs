@@ -149,6 +149,10 @@ fn every_rule_has_a_test_that_is_there() {
     }
     // also what the page promises beyond them
     for ((heading, name), tests) in &rules {
+        // values, for people; what holds them is under the third rule of what can't be done
+        if *heading == "Limits" {
+            continue;
+        }
         assert!(!tests.is_empty(), "{heading}: {name} names no test");
     }
 }
