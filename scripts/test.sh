@@ -16,7 +16,18 @@ ci | all) export HAULBOOT_ROWS=$1 ;;
     exit 2
     ;;
 esac
-mkdir -p target/logs
+mkdir -p target/debug target/test-images target/logs
+
+# Test programs, images, and the drives of running machines. A machine whose drive can't be written
+# fails in ways that say nothing of the disk.
+needed=8
+free=$(df -Pk target | awk 'NR == 2 { print $4 }')
+there=$(du -sk target/debug target/test-images | awk '{ sum += $1 } END { print sum }')
+if [ $(((free + there) >> 20)) -lt $needed ]; then
+    echo "error: the tests need $needed GiB of disk, and $(((free + there) >> 10)) MiB are there" >&2
+    echo "  help: make room on the file system of $PWD, or \`make clean\` in other clones" >&2
+    exit 1
+fi
 log=target/logs/test.log
 began=$SECONDS
 

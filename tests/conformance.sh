@@ -24,7 +24,7 @@ for program in go curl jq; do
 done
 place=$(mktemp -d)
 server=
-trap '[ -z "$server" ] || kill "$server"; rm -rf "$place"' EXIT
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$place"' EXIT
 
 "$builder" haul extract "$haul" "$place/haul" >/dev/null 2>&1
 "$agent" serve "$place/haul" --listen 127.0.0.1:0 >"$place/said" 2>"$place/log" &

@@ -68,14 +68,14 @@ pub(super) async fn serve(
                 let client = client.ip();
                 tracing::warn!(%client, suppressed, "too many connections of one address; refused one");
             }
-            refusals.refuse(stream, &access);
+            refusals.refuse(stream);
             continue;
         };
         let Some(slot) = slots.enter(client) else {
             if let Some(suppressed) = lines.take(Instant::now()) {
                 tracing::warn!(suppressed, "too many connections wait; refused one");
             }
-            refusals.refuse(stream, &access);
+            refusals.refuse(stream);
             continue;
         };
         let connection = Connection {
@@ -115,7 +115,7 @@ impl Connection {
                 turn = queued.turn() => match turn {
                     Some(slot) => slot,
                     // it keeps its place meanwhile: as many may wait as before
-                    None => return refuse(stream, &self.access).await,
+                    None => return refuse(stream).await,
                 },
                 _ = self.end.changed() => return,
             },
@@ -169,8 +169,8 @@ impl Connection {
     {
         let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
         let local = self.local;
-        let (crowd, answered) = (self.crowd.clone(), Arc::new(AtomicBool::new(false)));
-        let answers = Arc::clone(&answered);
+        let (crowd, course) = (self.crowd.clone(), Arc::new(Course::default()));
+        let own_course = Arc::clone(&course);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (router, lines) = (router.clone(), Arc::clone(&lines));
             if let Some(local) = local {
@@ -178,10 +178,11 @@ impl Connection {
             }
             request.extensions_mut().insert(secure);
             let answer = answer(router, lines, client, answering.clone(), request);
-            let (crowd, answers) = (crowd.clone(), Arc::clone(&answers));
+            own_course.asked.store(true, Ordering::Relaxed);
+            let (crowd, course) = (crowd.clone(), Arc::clone(&own_course));
             async move {
                 let mut answer = answer.await;
-                answers.store(true, Ordering::Relaxed);
+                course.answered.store(true, Ordering::Relaxed);
                 if let Ok(answer) = &mut answer
                     && crowd.is_there()
                 {
@@ -199,7 +200,7 @@ impl Connection {
         tokio::pin!(connection);
         let served = tokio::select! {
             served = connection.as_mut() => served,
-            () = ends_for_others(&mut self.crowd, &answered) => {
+            () = ends_for_others(&mut self.crowd, &course) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -214,15 +215,32 @@ impl Connection {
     }
 }
 
-/// Waits until a connection that was answered holds a turn that somebody waits for. One that was
-/// not would be cut off without an answer; it ends with its first.
-async fn ends_for_others(crowd: &mut Crowd, answered: &AtomicBool) {
+/// What has become of a connection so far.
+#[derive(Debug, Default)]
+struct Course {
+    asked: AtomicBool,
+    answered: AtomicBool,
+}
+
+/// Waits until a connection holds a turn that somebody waits for and makes nothing of it: it was
+/// answered, or has asked nothing for the time that headers may take. One whose first request is
+/// being answered would be cut off; it ends with that.
+async fn ends_for_others(crowd: &mut Crowd, course: &Course) {
+    let silent = tokio::time::sleep(limits::HEADER_TIME);
+    tokio::pin!(silent);
     loop {
         crowd.comes().await;
-        if answered.load(Ordering::Relaxed) {
+        if course.answered.load(Ordering::Relaxed) {
             return;
         }
-        crowd.changes().await;
+        tokio::select! {
+            () = crowd.changes() => {}
+            () = silent.as_mut(), if !silent.is_elapsed() => {}
+        }
+        let asked = course.asked.load(Ordering::Relaxed);
+        if silent.is_elapsed() && !asked && crowd.is_there() {
+            return;
+        }
     }
 }
 
@@ -238,24 +256,24 @@ impl Default for Refusals {
 
 impl Refusals {
     /// Refuses beside what else is done; too many at once are closed without a word.
-    fn refuse(&self, stream: TcpStream, access: &Arc<Access>) {
+    fn refuse(&self, stream: TcpStream) {
         if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
-            let access = Arc::clone(access);
             tokio::spawn(async move {
                 let _permit = permit;
-                refuse(stream, &access).await;
+                refuse(stream).await;
             });
         }
     }
 }
 
-/// Says that there is no room, where the client would understand it, and closes.
-async fn refuse(mut stream: TcpStream, access: &Access) {
-    // who begins with TLS would take it for a broken handshake
-    if access.tls() {
-        return;
-    }
+/// Says that there is no room to whoever asks something, and closes. Not before: a client takes what
+/// comes unasked for a broken connection.
+async fn refuse(mut stream: TcpStream) {
     let said = async {
+        // who begins with TLS would take it for a broken handshake
+        if !matches!(access::begins(&stream).await, Begins::Http) {
+            return Ok(0);
+        }
         stream.write_all(&busy()).await?;
         stream.shutdown().await?;
         // what was sent and is not read would take the answer back
@@ -265,7 +283,7 @@ async fn refuse(mut stream: TcpStream, access: &Access) {
     let _ = tokio::time::timeout(limits::REFUSAL_TIME, said).await;
 }
 
-/// An answer to whatever a client wants, before it has said it.
+/// An answer to whatever a client wants.
 fn busy() -> Vec<u8> {
     let why = "too many connections; ask again soon";
     let error = serde_json::json!({"errors": [{"code": Code::Unavailable, "message": why}]});
@@ -452,7 +470,7 @@ mod tests {
         client.write_all(&[b'x'; 100_000]).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let refusals = Refusals::default();
-        refusals.refuse(stream, &Arc::default());
+        refusals.refuse(stream);
         client.shutdown().await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();

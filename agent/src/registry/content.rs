@@ -11,12 +11,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::Response;
 use bytes::Bytes;
 use image_layout::Digest;
-use rustix::io::Errno;
 
 use super::answers;
 use super::conditional::{self, Condition};
 use super::errors::{Code, Error};
-use super::medium::FilePart;
+use super::medium::{FilePart, is_exhausted};
 use super::range::Wanted;
 use super::state::Registry;
 use super::stream::FileBody;
@@ -160,14 +159,6 @@ fn wanted(request: &Parts, etag: &str, size: u64) -> Wanted {
         }
         _ => Wanted::Whole,
     }
-}
-
-/// Whether a file can't be opened for want of descriptors: no fault of the medium's.
-fn is_exhausted(error: &std::io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE)
-    )
 }
 
 async fn body(

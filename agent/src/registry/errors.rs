@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::answers;
 
+/// When to come again where nothing better is known.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Codes that clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -91,7 +94,10 @@ impl IntoResponse for Error {
             let allowed = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(header::ALLOW, allowed);
         }
-        response
+        match self.code {
+            Code::Unavailable => retry_after(response, AGAIN),
+            _ => response,
+        }
     }
 }
 

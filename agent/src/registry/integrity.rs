@@ -20,7 +20,7 @@ use image_layout::status::{IntegrityState, IntegrityStatus};
 
 use super::layout::Layout;
 use super::limits;
-use super::medium::{Cached, FilePart, Medium, Source};
+use super::medium::{Cached, FilePart, Medium, Source, is_exhausted};
 use super::state::Registry;
 
 /// Bytes that are hashed at once; a client that comes waits for so much at most.
@@ -31,6 +31,8 @@ const UNREADABLE_BLOBS: u64 = 8;
 const NAMED: usize = 100;
 /// The part of this machine's memory that a haul may have without crowding out anything.
 const SHARE_OF_MEMORY: u64 = 4;
+/// How long to wait for a descriptor.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Lowest priority for the processor (setpriority(2)).
 const NICE: i32 = 19;
 
@@ -173,7 +175,7 @@ impl Scan<'_> {
         for &(digest, size) in blobs {
             self.medium.wait_for_quiet(self.quiet);
             self.integrity.set(IntegrityState::Scanning);
-            let opened = self.layout.open_blob(&digest, size).map(FilePart::of);
+            let opened = self.open(&digest, size);
             match opened.and_then(|source| self.is_whole(&source, &digest, size)) {
                 Ok(true) => in_a_row = 0,
                 Ok(false) => {
@@ -203,6 +205,20 @@ impl Scan<'_> {
         tracing::info!("{}", self.integrity.summary());
     }
 
+    /// Opens a blob, however long others have all descriptors: that is no fault of the medium's.
+    fn open(&self, digest: &Digest, size: u64) -> std::io::Result<FilePart> {
+        loop {
+            let opened = {
+                let _wait = self.medium.waits();
+                self.layout.open_blob(digest, size)
+            };
+            match opened {
+                Err(error) if is_exhausted(&error) => std::thread::sleep(AGAIN),
+                opened => return opened.map(FilePart::of),
+            }
+        }
+    }
+
     /// Whether a blob has its digest.
     fn is_whole(&self, source: &dyn Source, digest: &Digest, size: u64) -> std::io::Result<bool> {
         let mut hasher = Hasher::like(digest);
@@ -224,11 +240,11 @@ impl Scan<'_> {
         if let Cached::Found(found) = cached {
             return Ok(found);
         }
-        if self.keeps {
-            source.prepare(offset, piece.len() as u64 + limits::PREPARED_BYTES);
-        }
         let read = {
             let _wait = self.medium.waits();
+            if self.keeps {
+                source.prepare(offset, piece.len() as u64 + limits::PREPARED_BYTES);
+            }
             source.read(piece, offset)?
         };
         match read {

@@ -28,7 +28,9 @@ pub(super) enum Slot {
 
 /// A place among those who wait.
 pub(super) struct Queued {
-    slots: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+    /// Where it is this machine's.
+    node: Option<Arc<Semaphore>>,
     waiting: Arc<Semaphore>,
     crowded: Arc<watch::Sender<bool>>,
     place: Option<OwnedSemaphorePermit>,
@@ -64,7 +66,8 @@ impl Slots {
         let place = now(&self.waiting)?;
         self.crowded.send_replace(true);
         Some(Slot::Later(Queued {
-            slots: Arc::clone(if own { &self.node } else { &self.all }),
+            all: Arc::clone(&self.all),
+            node: own.then(|| Arc::clone(&self.node)),
             waiting: Arc::clone(&self.waiting),
             crowded: Arc::clone(&self.crowded),
             place: Some(place),
@@ -90,11 +93,22 @@ impl Slots {
 impl Queued {
     /// The turn, when it has come; none if that takes longer than [`limits::TURN_TIME`].
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        let turn = Arc::clone(&self.slots).acquire_owned();
-        tokio::time::timeout(limits::TURN_TIME, turn)
-            .await
-            .ok()?
-            .ok()
+        let of_all = Arc::clone(&self.all).acquire_owned();
+        let of_node = async {
+            match &self.node {
+                Some(node) => Arc::clone(node).acquire_owned().await,
+                None => std::future::pending().await,
+            }
+        };
+        let turn = async {
+            tokio::select! {
+                turn = of_all => turn,
+                turn = of_node => turn,
+            }
+        };
+        let turn = tokio::time::timeout(limits::TURN_TIME, turn).await;
+        // they are never closed
+        turn.ok()?.ok()
     }
 }
 

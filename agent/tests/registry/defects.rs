@@ -193,6 +193,10 @@ fn defect_06_a_chart_is_found_where_its_registry_had_it_too() {
     let [chart, _] = writer.content("hauler/shop:1.2.3-build4", config, title, "chart");
     let origin = "oci://charts.test:8443/team/charts|hauler/shop:1.2.3-build4";
     writer.entries[0]["annotations"]["hauler.dev/original-ref"] = json!(origin);
+    let [_, _] = writer.content("hauler/app:1.2.3-build4", config, "app.tgz", "another");
+    let origin = "oci://registry-1.docker.io/acme|hauler/app:1.2.3-build4";
+    writer.entries[1]["annotations"]["hauler.dev/original-ref"] = json!(origin);
+    let app = writer.named("quay.test/acme/app:1", "app", json!({}));
     // what the haul has under a name itself goes before what it calls so as well
     let own = writer.named(
         "charts.test:8443/team/charts/shop:1.2.3_build4",
@@ -218,6 +222,14 @@ fn defect_06_a_chart_is_found_where_its_registry_had_it_too() {
         let found = answer.header("docker-content-digest").map(str::to_owned);
         assert_eq!(found, Some(wanted.to_string()), "{path}");
     }
+    // nor does a chart hide what other registries had under that name
+    let answer = get(server.address, "/v2/acme/app/manifests/1");
+    let found = answer.header("docker-content-digest").map(str::to_owned);
+    assert_eq!(found, Some(app.to_string()));
+    let listed = get(server.address, "/v2/acme/app/tags/list").json();
+    assert_eq!(listed["tags"], json!(["1"]));
+    let path = "/v2/docker.io/acme/app/manifests/1.2.3_build4";
+    assert_eq!(get(server.address, path).status, 200);
     let all = get(server.address, "/v2/_catalog").json()["repositories"].to_string();
     assert!(all.contains("charts.test_8443/team/charts/shop"), "{all}");
 }

@@ -246,7 +246,8 @@ impl Access {
     /// # Errors
     /// If the kernel has no watch to give, or a directory is not there.
     pub(in crate::registry) fn follow(self: &Arc<Access>, source: Source) -> io::Result<()> {
-        let watch = watch(source.reach().into_iter())?;
+        let watch = register(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        watch_all(&watch, &source.reach())?;
         let access = Arc::clone(self);
         tokio::spawn(async move {
             // once more: it may have changed before the watch was there
@@ -254,12 +255,18 @@ impl Access {
                 access.renew(&source);
                 match changed(&watch).await {
                     Ok(Change::Inside) => {}
-                    // what may be read was settled at the start: another directory of that name
-                    // is out of reach
-                    Ok(Change::DirectoryGone) => tracing::error!(
-                        "a directory with certificates or users was moved or removed; changes in \
-                         it go unnoticed until this is started anew"
-                    ),
+                    Ok(Change::DirectoryGone) => {
+                        // another may have its name, or the link that led there leads elsewhere;
+                        // what may be read was settled at the start, and it may be out of reach
+                        let there = watch_all(&watch, &source.reach());
+                        if let Err(error) = there.and_then(|()| source.read().map_err(other)) {
+                            tracing::error!(
+                                %error,
+                                "a directory with certificates or users was moved or removed; \
+                                 start this anew to have its changes noticed"
+                            );
+                        }
+                    }
                     Err(error) => {
                         tracing::error!(%error, "changes of certificates and users go unnoticed now");
                         return;
@@ -280,14 +287,18 @@ impl Access {
     }
 }
 
-fn watch(directories: impl Iterator<Item = PathBuf>) -> io::Result<AsyncFd<OwnedFd>> {
-    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+/// Watches these directories; those that are watched already stay so.
+fn watch_all(watch: &AsyncFd<OwnedFd>, directories: &[PathBuf]) -> io::Result<()> {
     let gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
     let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE | gone;
     for directory in directories {
-        inotify::add_watch(&watch, &directory, events)?;
+        inotify::add_watch(watch.get_ref(), directory, events)?;
     }
-    register(watch)
+    Ok(())
+}
+
+fn other(error: AccessError) -> io::Error {
+    io::Error::other(error.to_string())
 }
 
 #[allow(unsafe_code)]
@@ -330,7 +341,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let [old, new] = ["old", "new"].map(|name| place.path().join(name));
         std::fs::create_dir(&old).unwrap();
-        let watch = watch(std::iter::once(old.clone())).unwrap();
+        let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+        let watch = register(watch).unwrap();
+        watch_all(&watch, std::slice::from_ref(&old)).unwrap();
         std::fs::write(old.join("users"), "").unwrap();
         assert!(matches!(changed(&watch).await.unwrap(), Change::Inside));
         std::fs::rename(&old, &new).unwrap();

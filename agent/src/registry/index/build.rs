@@ -189,14 +189,14 @@ impl Builder<'_> {
         if let Some(host) = &artifact.host {
             self.index.image_hosts.insert(host.clone());
         }
-        let tags = self.tags(artifact.host.clone(), artifact.repository.clone());
+        let helm_tag = self.helm_tag(artifact);
+        let repository = self.repository(artifact.host.clone(), artifact.repository.clone());
+        repository.only_origin = false;
         if let Some(tag) = &artifact.tag {
-            tags.insert(tag.clone(), artifact.digest);
+            repository.tags.insert(tag.clone(), artifact.digest);
         }
-        if let Some(tag) = self.helm_tag(artifact) {
-            self.tags(artifact.host.clone(), artifact.repository.clone())
-                .entry(tag)
-                .or_insert(artifact.digest);
+        if let Some(tag) = helm_tag {
+            repository.tags.entry(tag).or_insert(artifact.digest);
         }
     }
 
@@ -210,14 +210,14 @@ impl Builder<'_> {
             return;
         }
         let helm_tag = self.helm_tag(artifact);
-        let tags = self.tags(Some(origin.host.clone()), origin.repository.clone());
+        let repository = self.repository(Some(origin.host.clone()), origin.repository.clone());
         for tag in artifact.tag.clone().into_iter().chain(helm_tag) {
-            tags.entry(tag).or_insert(artifact.digest);
+            repository.tags.entry(tag).or_insert(artifact.digest);
         }
     }
 
-    /// The tags of a repository, which is made if it isn't there.
-    fn tags(&mut self, host: Option<Host>, path: Repository) -> &mut BTreeMap<Tag, Digest> {
+    /// A repository, which is made if it isn't there.
+    fn repository(&mut self, host: Option<Host>, path: Repository) -> &mut TaggedRepository {
         if let Some(host) = &host
             && let Ok(value) = HeaderValue::from_str(host.as_str())
         {
@@ -230,10 +230,15 @@ impl Builder<'_> {
             .entry((host.clone(), path.clone()))
             .or_insert_with(|| {
                 let tags = BTreeMap::new();
-                repositories.push(TaggedRepository { host, path, tags });
+                repositories.push(TaggedRepository {
+                    host,
+                    path,
+                    only_origin: true,
+                    tags,
+                });
                 repositories.len() - 1
             });
-        &mut repositories[at].tags
+        &mut repositories[at]
     }
 
     /// The tag that Helm asks for where Hauler made another: of `1.0.0+up2` Hauler makes

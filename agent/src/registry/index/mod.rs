@@ -53,6 +53,8 @@ pub(super) struct TaggedRepository {
     pub(super) host: Option<Host>,
     /// Its name within the registry.
     pub(super) path: Repository,
+    /// Whether the haul has nothing under this name but charts that a registry called so.
+    pub(super) only_origin: bool,
     /// Its tags. Empty where the haul has images by digest only.
     pub(super) tags: BTreeMap<Tag, Digest>,
 }

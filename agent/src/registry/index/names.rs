@@ -8,7 +8,8 @@
 //!   people). Wins over a repository without host that begins alike. Since a repository's name
 //!   can't have a colon, `HOST_PORT` stands for `HOST:PORT`.
 //! - `/v2/REPOSITORY` (Docker, Helm): Hauler's own repository of that name, then Docker Hub's; where
-//!   there is neither, every other host's.
+//!   there is neither, every other host's. Only where the haul has nothing at all under that name,
+//!   charts that came from a repository so called.
 
 use std::collections::BTreeSet;
 
@@ -122,7 +123,13 @@ impl Index {
             .parse()
             .map_err(|_| Index::unknown_or_invalid(after_host))?;
         let of_path = self.by_path.get(&path).map_or(&[][..], Vec::as_slice);
-        let all = || of_path.iter().filter_map(|&at| self.repositories.get(at));
+        let of_path: Vec<_> = of_path
+            .iter()
+            .filter_map(|&at| self.repositories.get(at))
+            .collect();
+        // what the haul has under a name itself goes before what a registry called so
+        let own = of_path.iter().any(|repository| !repository.only_origin);
+        let all = || of_path.iter().copied().filter(|it| !own || !it.only_origin);
         let preferred = |repository: &&TaggedRepository| {
             repository
                 .host

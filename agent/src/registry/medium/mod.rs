@@ -24,7 +24,7 @@ use super::limits;
 use super::request_log::LineLimit;
 use turns::{Given, Step, StreamId, Turns, Waiting};
 
-pub(super) use source::{Cached, FilePart, Source};
+pub(super) use source::{Cached, FilePart, Source, is_exhausted};
 pub(super) use watch::start as start_watch;
 
 /// What all streams share.
@@ -180,8 +180,9 @@ impl Medium {
         // the medium goes on with these while the ones before them are copied
         let soon = step.offset + length as u64;
         let prepared = limits::PREPARED_BYTES.min(step.until.saturating_sub(soon));
-        step.source.prepare(step.offset, length as u64 + prepared);
+        // advice waits, too, where the device's queue is full
         let _wait = self.waits();
+        step.source.prepare(step.offset, length as u64 + prepared);
         let (bytes, error) = self.buffers.read(step.source.as_ref(), step.offset, length);
         self.bytes_read
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);

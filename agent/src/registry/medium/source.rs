@@ -128,6 +128,14 @@ impl Source for FilePart {
     }
 }
 
+/// Whether a file can't be opened for want of descriptors: no fault of the medium's.
+pub(in crate::registry) fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
