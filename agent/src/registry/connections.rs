@@ -5,10 +5,9 @@
 //! `axum::serve` has no time-out for headers, so the loop is ours over hyper's HTTP/1.1. HTTP/2 is
 //! not offered: neither containerd nor containers/image uses it towards a registry.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -18,15 +17,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower_service::Service as _;
 
 use super::access::{self, Access, Begins, Secure};
 use super::address::Local;
-use super::errors::Code;
+use super::machines::{PerAddress, Place};
 use super::patience::{Answering, Patient};
+use super::refusals::{Refusals, refuse};
 use super::request_log::{Entry, LineLimit, Logged};
 use super::slots::{Crowd, Slot, Slots};
 use super::state::Registry;
@@ -244,59 +244,6 @@ async fn ends_for_others(crowd: &mut Crowd, course: &Course) {
     }
 }
 
-/// Connections that are not taken, and are told so.
-#[derive(Debug)]
-struct Refusals(Arc<Semaphore>);
-
-impl Default for Refusals {
-    fn default() -> Refusals {
-        Refusals(Arc::new(Semaphore::new(limits::REFUSALS)))
-    }
-}
-
-impl Refusals {
-    /// Refuses beside what else is done; too many at once are closed without a word.
-    fn refuse(&self, stream: TcpStream) {
-        if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
-            tokio::spawn(async move {
-                let _permit = permit;
-                refuse(stream).await;
-            });
-        }
-    }
-}
-
-/// Says that there is no room to whoever asks something, and closes. Not before: a client takes what
-/// comes unasked for a broken connection.
-async fn refuse(mut stream: TcpStream) {
-    let said = async {
-        // who begins with TLS would take it for a broken handshake
-        if !matches!(access::begins(&stream).await, Begins::Http) {
-            return Ok(0);
-        }
-        stream.write_all(&busy()).await?;
-        stream.shutdown().await?;
-        // what was sent and is not read would take the answer back
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    };
-    // whoever does not take it has learned as much as from no answer
-    let _ = tokio::time::timeout(limits::REFUSAL_TIME, said).await;
-}
-
-/// An answer to whatever a client wants.
-fn busy() -> Vec<u8> {
-    let why = "too many connections; ask again soon";
-    let error = serde_json::json!({"errors": [{"code": Code::Unavailable, "message": why}]});
-    let body = error.to_string();
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nretry-after: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len(),
-        limits::REFUSED_AGAIN.as_secs(),
-    )
-    .into_bytes()
-}
-
 async fn answer(
     mut router: Router,
     lines: Arc<LineLimit>,
@@ -314,114 +261,11 @@ async fn answer(
     Ok(response.map(|body| entry.answered(status, body, lines, guard)))
 }
 
-/// How many connections each address has.
-#[derive(Clone, Debug, Default)]
-struct PerAddress {
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// One counted connection; leaves when dropped.
-#[derive(Debug)]
-struct Place {
-    addresses: PerAddress,
-    key: Option<IpAddr>,
-}
-
-impl PerAddress {
-    fn enter(&self, client: SocketAddr, local: Option<SocketAddr>) -> Option<Place> {
-        let key = key(client.ip(), local.map(|local| local.ip()));
-        if let Some(key) = key {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(key).or_default();
-            if *count >= limits::CONNECTIONS_PER_ADDRESS {
-                return None;
-            }
-            *count += 1;
-        }
-        let addresses = self.clone();
-        Some(Place { addresses, key })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let mut counts = self
-            .addresses
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&key);
-            }
-        }
-    }
-}
-
-/// Whom a connection counts for: nobody on loopback, else its machine. Whoever is in this end's own
-/// /64 is a neighbour with an address of its own.
-fn key(address: IpAddr, local: Option<IpAddr>) -> Option<IpAddr> {
-    let address = address.to_canonical();
-    let machine = match network(address) {
-        network if local.map(self::network) == Some(network) => address,
-        network => network,
-    };
-    (!address.is_loopback()).then_some(machine)
-}
-
-/// What is one machine's: its address, or the /64 of IPv6, which is what one has at least where
-/// addresses are given out. On a cable (link-local and unique local addresses) a /64 is everybody.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if address.is_unicast_link_local() || address.is_unique_local() => {
-            address.into()
-        }
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & (u128::MAX << 64);
-            IpAddr::V6(network.into())
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-
-    #[test]
-    fn one_address_can_not_take_all_connections_and_gives_them_back() {
-        let addresses = PerAddress::default();
-        let client: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
-        let neighbour: SocketAddr = "[2001:db8::2]:1".parse().unwrap();
-        let other: SocketAddr = "192.0.2.1:1".parse().unwrap();
-        let places: Vec<_> = (0..limits::CONNECTIONS_PER_ADDRESS)
-            .map(|_| addresses.enter(client, None).unwrap())
-            .collect();
-        assert!(addresses.enter(client, None).is_none());
-        assert!(addresses.enter(neighbour, None).is_none());
-        assert!(addresses.enter(other, None).is_some());
-        assert!(
-            addresses
-                .enter("127.0.0.1:1".parse().unwrap(), None)
-                .is_some()
-        );
-        drop(places);
-        assert!(addresses.enter(client, None).is_some());
-        assert!(addresses.counts.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn neighbours_of_ipv6_count_for_themselves_and_guests_for_their_network() {
-        let of = |client: &str| key(client.parse().unwrap(), "2001:db8::5".parse().ok()).unwrap();
-        assert_ne!(of("2001:db8::1"), of("2001:db8::2"));
-        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1::2"));
-        assert_ne!(of("fe80::1"), of("fe80::2"));
-        assert_ne!(of("fd00::1"), of("fd00::2"));
-    }
 
     /// A registry without contents; ends when what is returned with its address is dropped.
     async fn served() -> (SocketAddr, watch::Sender<bool>) {
@@ -461,30 +305,6 @@ mod tests {
         tokio::time::timeout(soon, ask(&mut last)).await.unwrap();
     }
 
-    #[tokio::test]
-    async fn who_finds_no_room_is_told_so_whatever_was_asked() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        client.write_all(&[b'x'; 100_000]).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        let refusals = Refusals::default();
-        refusals.refuse(stream);
-        client.shutdown().await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-        assert!(head.contains("retry-after: 5\r\n"), "{head}");
-        assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len())),
-            "{head}"
-        );
-        let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(body["errors"][0]["code"], "UNAVAILABLE");
-    }
-
     #[tokio::test(flavor = "multi_thread")]
     async fn a_panic_ends_its_own_connection_and_nothing_else() {
         let (address, _end) = served().await;
@@ -501,12 +321,5 @@ mod tests {
             assert_eq!(get("/panic").await, "");
             assert!(get("/v2/").await.starts_with("HTTP/1.1 200"));
         }
-    }
-
-    #[test]
-    fn an_ipv4_address_is_the_same_through_an_ipv6_socket() {
-        let mapped = key("::ffff:192.0.2.1".parse().unwrap(), None);
-        assert_eq!(mapped, key("192.0.2.1".parse().unwrap(), None));
-        assert_eq!(key("::ffff:127.0.0.1".parse().unwrap(), None), None);
     }
 }

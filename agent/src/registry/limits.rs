@@ -18,7 +18,7 @@ pub(super) const REFUSAL_TIME: Duration = Duration::from_secs(1);
 pub(super) const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// Connections in the kernel's queue. More clients than these find nobody.
 pub(super) const WAITING_CONNECTIONS: u32 = 1024;
-/// Connections of one machine ([`super::connections::network`]). Loopback is not counted.
+/// Connections of one machine ([`super::machines::network`]). Loopback is not counted.
 pub(super) const CONNECTIONS_PER_ADDRESS: usize = 64;
 /// Bytes of a request's line and headers together.
 pub(super) const HEADER_BYTES: usize = 16 << 10;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::super::{connections, limits};
+use super::super::{limits, machines};
 
 /// Wrong passwords, by address or /64 of IPv6.
 #[derive(Default)]
@@ -37,14 +37,14 @@ impl Failures {
     /// How long an address has to wait before it is listened to again.
     pub(super) fn wait(&self, client: IpAddr, now: Instant) -> Option<Duration> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = records.get(&connections::network(client))?;
+        let record = records.get(&machines::network(client))?;
         let left = record.left(now)?;
         (record.count >= limits::FAILURES).then_some(left)
     }
 
     /// Counts one. Says whether it was the last that the address had.
     pub(super) fn count(&self, client: IpAddr, now: Instant) -> bool {
-        let key = connections::network(client);
+        let key = machines::network(client);
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() >= limits::FAILURE_ADDRESSES && !records.contains_key(&key) {
             records.retain(|_, record| record.left(now).is_some());
