@@ -124,6 +124,11 @@ impl Connection {
     }
 
     async fn serve(mut self, stream: TcpStream) {
+        let course = Arc::new(Course {
+            began: tokio::time::Instant::now(),
+            asked: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+        });
         // answers are written whole; waiting for more only delays their ends
         let _ = stream.set_nodelay(true);
         // without TLS nothing is waited for here: HTTP's layer refuses a handshake in words
@@ -149,13 +154,13 @@ impl Connection {
             limits::STALL_TIME,
         );
         let Some(config) = config else {
-            return self.http(stream, answering, Secure(false)).await;
+            return self.http(stream, answering, course, Secure(false)).await;
         };
         match access::handshake(config, stream).await {
             Ok(mut stream) => {
                 // what the handshake read was no request's beginning
                 stream.get_mut().0.headers_are_over();
-                self.http(stream, answering, Secure(true)).await;
+                self.http(stream, answering, course, Secure(true)).await;
             }
             Err(error) => {
                 tracing::debug!(client = %self.client, %error, "a TLS handshake failed");
@@ -163,14 +168,18 @@ impl Connection {
         }
     }
 
-    async fn http<S>(&mut self, stream: S, answering: Answering, secure: Secure)
-    where
+    async fn http<S>(
+        &mut self,
+        stream: S,
+        answering: Answering,
+        course: Arc<Course>,
+        secure: Secure,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
         let local = self.local;
-        let (crowd, course) = (self.crowd.clone(), Arc::new(Course::default()));
-        let own_course = Arc::clone(&course);
+        let (crowd, own_course) = (self.crowd.clone(), Arc::clone(&course));
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (router, lines) = (router.clone(), Arc::clone(&lines));
             if let Some(local) = local {
@@ -216,8 +225,9 @@ impl Connection {
 }
 
 /// What has become of a connection so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Course {
+    began: tokio::time::Instant,
     asked: AtomicBool,
     answered: AtomicBool,
 }
@@ -226,7 +236,7 @@ struct Course {
 /// answered, or has asked nothing for the time that headers may take. One whose first request is
 /// being answered would be cut off; it ends with that.
 async fn ends_for_others(crowd: &mut Crowd, course: &Course) {
-    let silent = tokio::time::sleep(limits::HEADER_TIME);
+    let silent = tokio::time::sleep_until(course.began + limits::HEADER_TIME);
     tokio::pin!(silent);
     loop {
         crowd.comes().await;

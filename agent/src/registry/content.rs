@@ -14,7 +14,7 @@ use image_layout::Digest;
 
 use super::answers;
 use super::conditional::{self, Condition};
-use super::errors::{Code, Error};
+use super::errors::{Code, Error, refuse};
 use super::medium::{FilePart, is_exhausted};
 use super::range::Wanted;
 use super::state::Registry;
@@ -58,8 +58,8 @@ impl Unavailable {
 
     /// The answer for a person.
     pub(super) fn text(self) -> Response {
-        let (status, _, why) = self.words(Code::Unknown);
-        answers::text(status, why)
+        let (status, code, why) = self.words(Code::Unknown);
+        refuse(false, status, code, why)
     }
 
     fn words(self, unknown: Code) -> (StatusCode, Code, &'static str) {

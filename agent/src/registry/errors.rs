@@ -94,18 +94,19 @@ impl IntoResponse for Error {
             let allowed = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(header::ALLOW, allowed);
         }
-        match self.code {
-            Code::Unavailable => retry_after(response, AGAIN),
-            _ => response,
+        if self.code == Code::Unavailable {
+            response = retry_after(response, AGAIN);
         }
+        response
     }
 }
 
 /// A refusal in the words of the protocol, or for a person outside of it.
 pub(super) fn refuse(protocol: bool, status: StatusCode, code: Code, why: &str) -> Response {
-    match protocol {
-        true => Error::new(status, code, why).into_response(),
-        false => answers::text(status, why),
+    match (protocol, code) {
+        (true, _) => Error::new(status, code, why).into_response(),
+        (false, Code::Unavailable) => retry_after(answers::text(status, why), AGAIN),
+        (false, _) => answers::text(status, why),
     }
 }
 

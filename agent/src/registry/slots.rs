@@ -209,4 +209,20 @@ mod tests {
         drop((taken, second));
         assert!(!crowd.is_there());
     }
+
+    #[tokio::test]
+    async fn this_machine_takes_whatever_turn_comes_first() {
+        let slots = Slots::default();
+        let own: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let mut of_all = fill(&slots);
+        let of_node: Vec<_> = (0..limits::NODE_CONNECTIONS)
+            .map(|_| slots.enter(own).unwrap())
+            .collect();
+        let Some(Slot::Later(waits)) = slots.enter(own) else {
+            panic!("a place that is not there");
+        };
+        of_all.pop();
+        assert!(waits.turn().await.is_some());
+        drop(of_node);
+    }
 }

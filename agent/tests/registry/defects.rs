@@ -197,6 +197,13 @@ fn defect_06_a_chart_is_found_where_its_registry_had_it_too() {
     let origin = "oci://registry-1.docker.io/acme|hauler/app:1.2.3-build4";
     writer.entries[1]["annotations"]["hauler.dev/original-ref"] = json!(origin);
     let app = writer.named("quay.test/acme/app:1", "app", json!({}));
+    // two that are called like an image of Docker Hub's for short
+    for (at, host) in [(3, "charts.test"), (4, "docker.io")] {
+        writer.content("hauler/nginx:9", config, "nginx.tgz", host);
+        let origin = format!("oci://{host}|hauler/nginx:9");
+        writer.entries[at]["annotations"]["hauler.dev/original-ref"] = json!(origin);
+    }
+    let nginx = writer.named("docker.io/library/nginx:1", "nginx", json!({}));
     // what the haul has under a name itself goes before what it calls so as well
     let own = writer.named(
         "charts.test:8443/team/charts/shop:1.2.3_build4",
@@ -217,6 +224,8 @@ fn defect_06_a_chart_is_found_where_its_registry_had_it_too() {
             chart,
         ),
         ("team/charts/shop/manifests/1.2.3_build4", own),
+        ("nginx/manifests/1", nginx),
+        ("nginx/manifests/1?ns=docker.io", nginx),
     ] {
         let answer = get(server.address, &format!("/v2/{path}"));
         let found = answer.header("docker-content-digest").map(str::to_owned);

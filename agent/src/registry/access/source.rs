@@ -6,15 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use image_layout::htpasswd::{HtpasswdError, HtpasswdLine};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::io::Errno;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 
 use super::material::Material;
 use super::tls::{self, TlsError};
@@ -22,8 +22,8 @@ use super::users::Users;
 use super::{Access, Policy};
 use crate::registry::limits;
 
-/// What happens to a directory that is replaced.
-const GONE: ReadFlags = ReadFlags::DELETE_SELF.union(ReadFlags::MOVE_SELF);
+/// When to look again for a directory that is not there.
+const LOST_AGAIN: Duration = Duration::from_secs(5);
 
 /// Where it stands what is asked of clients.
 #[derive(Clone, Debug)]
@@ -247,31 +247,34 @@ impl Access {
     /// If the kernel has no watch to give, or a directory is not there.
     pub(in crate::registry) fn follow(self: &Arc<Access>, source: Source) -> io::Result<()> {
         let watch = register(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
-        watch_all(&watch, &source.reach())?;
+        watch_all(&watch, &source.reach()).map_err(|(_, error)| error)?;
         let access = Arc::clone(self);
         tokio::spawn(async move {
             // once more: it may have changed before the watch was there
+            let (mut anew, mut lost) = (true, false);
             loop {
-                access.renew(&source);
-                match changed(&watch).await {
-                    Ok(Change::Inside) => {}
-                    Ok(Change::DirectoryGone) => {
-                        // another may have its name, or the link that led there leads elsewhere;
-                        // what may be read was settled at the start, and it may be out of reach
-                        let there = watch_all(&watch, &source.reach());
-                        if let Err(error) = there.and_then(|()| source.read().map_err(other)) {
-                            tracing::error!(
-                                %error,
-                                "a directory with certificates or users was moved or removed; \
-                                 start this anew to have its changes noticed"
-                            );
-                        }
-                    }
-                    Err(error) => {
+                // another directory may have the name of one that is gone, or a link lead elsewhere
+                let there = watch_all(&watch, &source.reach());
+                if let Err((directory, error)) = &there
+                    && !lost
+                {
+                    let directory = directory.display();
+                    tracing::error!(%directory, %error, "changes in it go unnoticed for now");
+                }
+                anew |= lost && there.is_ok();
+                lost = there.is_err();
+                if anew {
+                    access.renew(&source);
+                }
+                let patience = if lost { LOST_AGAIN } else { Duration::MAX };
+                anew = match timeout(patience, changed(&watch)).await {
+                    Ok(Ok(())) => true,
+                    Ok(Err(error)) => {
                         tracing::error!(%error, "changes of certificates and users go unnoticed now");
                         return;
                     }
-                }
+                    Err(_) => false,
+                };
             }
         });
         Ok(())
@@ -287,18 +290,21 @@ impl Access {
     }
 }
 
-/// Watches these directories; those that are watched already stay so.
-fn watch_all(watch: &AsyncFd<OwnedFd>, directories: &[PathBuf]) -> io::Result<()> {
+/// Watches these directories, those that are watched already as before; all that can be, and says
+/// which can't.
+fn watch_all(
+    watch: &AsyncFd<OwnedFd>,
+    directories: &[PathBuf],
+) -> Result<(), (PathBuf, io::Error)> {
     let gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
     let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE | gone;
+    let mut all = Ok(());
     for directory in directories {
-        inotify::add_watch(watch.get_ref(), directory, events)?;
+        if let Err(error) = inotify::add_watch(watch.get_ref(), directory, events) {
+            all = Err((directory.clone(), error.into()));
+        }
     }
-    Ok(())
-}
-
-fn other(error: AccessError) -> io::Error {
-    io::Error::other(error.to_string())
+    all
 }
 
 #[allow(unsafe_code)]
@@ -308,46 +314,17 @@ fn register(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(watch) }.map_err(|error| error.into_parts().1)
 }
 
-/// What events were about.
-enum Change {
-    Inside,
-    DirectoryGone,
-}
-
 /// Waits for events and takes them all.
-async fn changed(watch: &AsyncFd<OwnedFd>) -> io::Result<Change> {
+async fn changed(watch: &AsyncFd<OwnedFd>) -> io::Result<()> {
     let mut guard = watch.readable().await?;
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut events = inotify::Reader::new(watch.get_ref(), &mut buffer);
-    let mut change = Change::Inside;
+    let mut events = [0; 4096];
     loop {
-        match events.next() {
-            Ok(event) if event.events().intersects(GONE) => change = Change::DirectoryGone,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => break,
+        match rustix::io::read(watch.get_ref(), &mut events) {
+            Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
     guard.clear_ready();
-    Ok(change)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_directory_that_is_replaced_is_noticed() {
-        let place = tempfile::tempdir().unwrap();
-        let [old, new] = ["old", "new"].map(|name| place.path().join(name));
-        std::fs::create_dir(&old).unwrap();
-        let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
-        let watch = register(watch).unwrap();
-        watch_all(&watch, std::slice::from_ref(&old)).unwrap();
-        std::fs::write(old.join("users"), "").unwrap();
-        assert!(matches!(changed(&watch).await.unwrap(), Change::Inside));
-        std::fs::rename(&old, &new).unwrap();
-        let change = changed(&watch).await.unwrap();
-        assert!(matches!(change, Change::DirectoryGone));
-    }
+    Ok(())
 }

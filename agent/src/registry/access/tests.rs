@@ -144,6 +144,45 @@ async fn the_node_s_file_opens_closes_and_is_followed() {
     until(200, false).await;
 }
 
+#[tokio::test]
+async fn a_directory_of_users_that_is_replaced_is_followed() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("live");
+    let file = directory.join("users");
+    std::fs::create_dir(&directory).unwrap();
+    let line = |name: &str| {
+        let hash = "$2y$05$abcdefghijklmnopqrstuuVWu8RjbNovPZWAMRdd7iqaaG0mI53Uu";
+        format!("{name}:{hash}\n")
+    };
+    std::fs::write(&file, line("alice")).unwrap();
+    let source = Source::Files(source::Files {
+        users: Some(file.clone()),
+        ..source::Files::default()
+    });
+    let access = Arc::new(Access::from(&source).unwrap());
+    access.follow(source).unwrap();
+    let knows = |name: &str| {
+        let policy = access.policy();
+        policy.users.as_ref().is_some_and(|users| users.has(name))
+    };
+    assert!(knows("alice"));
+    // gone for a while, so that it can't be watched meanwhile
+    std::fs::rename(&directory, place.path().join("old")).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(knows("alice"), "what held holds on");
+    std::fs::create_dir(&directory).unwrap();
+    for name in ["bob", "carol"] {
+        std::fs::write(&file, line(name)).unwrap();
+        let known = async {
+            while !knows(name) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let bound = Duration::from_secs(20);
+        tokio::time::timeout(bound, known).await.expect("followed");
+    }
+}
+
 #[test]
 fn waiting_is_told_in_whole_seconds_and_never_as_none() {
     let seconds = |wait| {

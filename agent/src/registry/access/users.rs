@@ -47,6 +47,12 @@ impl Users {
         self.hashes.values().max_by_key(|hash| cost(hash))
     }
 
+    /// Whether there is a user of that name.
+    #[cfg(test)]
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.hashes.contains_key(name)
+    }
+
     fn is_node(&self, credentials: &Credentials) -> bool {
         let digest: [u8; 32] = Sha256::digest(&credentials.password).into();
         credentials.name == REGISTRY_USER

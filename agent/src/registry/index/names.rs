@@ -127,8 +127,10 @@ impl Index {
             .iter()
             .filter_map(|&at| self.repositories.get(at))
             .collect();
+        let completed = self.repository_of(&Host::docker_hub(), name);
         // what the haul has under a name itself goes before what a registry called so
-        let own = of_path.iter().any(|repository| !repository.only_origin);
+        let own = completed.into_iter().chain(of_path.iter().copied());
+        let own = own.filter(|it| !it.only_origin).count() > 0;
         let all = || of_path.iter().copied().filter(|it| !own || !it.only_origin);
         let preferred = |repository: &&TaggedRepository| {
             repository
@@ -144,7 +146,7 @@ impl Index {
             repositories = all().collect();
         }
         if repositories.is_empty() {
-            repositories.extend(self.repository_of(&Host::docker_hub(), name));
+            repositories.extend(completed);
         }
         if repositories.is_empty() {
             return Err(NameError::Unknown);
@@ -162,10 +164,15 @@ impl Index {
             let at = *self.by_name.get(&(Some(host.clone()), path))?;
             self.repositories.get(at)
         };
-        find(name.parse().ok()?).or_else(|| {
+        let completed = || {
             let short = host.as_str() == DOCKER_HUB && !name.contains('/');
             short.then(|| find(format!("library/{name}").parse().ok()?))?
-        })
+        };
+        let exact = find(name.parse().ok()?);
+        match exact.filter(|repository| !repository.only_origin) {
+            Some(own) => Some(own),
+            None => completed().or(exact),
+        }
     }
 
     fn unknown_or_invalid(name: &str) -> NameError {
