@@ -20,11 +20,11 @@ mkdir -p target/debug target/test-images target/logs
 
 # Test programs, images, and the drives of running machines. A machine whose drive can't be written
 # fails in ways that say nothing of the disk.
-needed=8
+needed=6
 free=$(df -Pk target | awk 'NR == 2 { print $4 }')
 # of what is there already a part is written anew, and older versions of it count for nothing
 there=$(du -sk target/debug target/test-images |
-    awk '{ sum += $1 } END { print sum < 6291456 ? sum : 6291456 }')
+    awk '{ sum += $1 } END { print sum < 4194304 ? sum : 4194304 }')
 if [ $(((free + there) >> 20)) -lt $needed ]; then
     echo "error: the tests need $needed GiB of disk, and $(((free + there) >> 10)) MiB are there" >&2
     echo "  help: make room on the file system of $PWD, or \`make clean\` in other clones" >&2
