@@ -6,11 +6,9 @@
 mod workshop;
 
 use std::fs;
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use workshop::{Workshop, elf, fixture};
+use workshop::{Workshop, elf, ended_by, fixture};
 
 const HAUL: &str = "hauler-1.2.5-mixed-v1.tar.zst";
 
@@ -268,41 +266,9 @@ fn a_disk_too_small_for_the_image_is_told_before_or_while_it_runs_full() {
 #[test]
 fn an_interrupted_run_leaves_nothing_behind() {
     let workshop = Workshop::new();
-    // nobody reads its output, so that it waits with the whole image beside it
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
-        .args(["--haul", &fixture(HAUL), "--arch", "x86_64", "-o", "-"])
-        .current_dir(workshop.path(""))
-        .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
-        .env("TMPDIR", workshop.path("tmp"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut first = [0];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut first)
-        .unwrap();
+    let child = workshop.halfway(&["--haul", &fixture(HAUL), "--arch", "x86_64", "-o", "-"]);
     assert_eq!(workshop.left().len(), 1, "{:?}", workshop.left());
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "it does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert_eq!(status.code(), Some(130));
+    assert_eq!(ended_by("INT", child), Some(130));
     assert!(workshop.left().is_empty(), "{:?}", workshop.left());
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -59,16 +59,21 @@ fn start(image: &Path, arguments: &[&str]) -> (Running, ChildStdin, Receiver<Str
     (Running(child), keyboard, lines)
 }
 
-#[test]
-fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
+/// An image for this machine's architecture, without k3s.
+fn small_image(config: Option<&str>) -> PathBuf {
     let recipe = Recipe {
         k3s: K3s::None,
         credentials: Credentials::Shared,
         arches: vec![Arch::current()],
         hauls: vec!["hauler-2.0.3-small".to_owned()],
-        config: None,
+        config: config.map(str::to_owned),
     };
-    let image = image(&recipe).unwrap();
+    image(&recipe).unwrap()
+}
+
+#[test]
+fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
+    let image = small_image(None);
     let before = Digest::sha256_of(&fs::read(&image).unwrap());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -97,17 +102,9 @@ fn an_image_runs_on_the_terminal_until_ctrl_a_x_and_is_not_changed() {
 
 #[test]
 fn a_registry_with_https_is_shown_as_one() {
-    let recipe = Recipe {
-        k3s: K3s::None,
-        credentials: Credentials::Shared,
-        arches: vec![Arch::current()],
-        hauls: vec!["hauler-2.0.3-small".to_owned()],
-        config: Some(
-            "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\nregistry: {tls: true}\n"
-                .to_owned(),
-        ),
-    };
-    let (mut child, mut keyboard, lines) = start(&image(&recipe).unwrap(), &[]);
+    let config = "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\nregistry: {tls: true}\n";
+    let image = small_image(Some(config));
+    let (mut child, mut keyboard, lines) = start(&image, &[]);
     let said = until(&lines, "Ctrl-A X").join("\n");
     keyboard.write_all(b"\x01x").unwrap();
     wait_within(&mut child.0, END_BOUND).unwrap().unwrap();

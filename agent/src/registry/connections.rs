@@ -126,7 +126,7 @@ impl Connection {
     async fn serve(mut self, stream: TcpStream) {
         let course = Arc::new(Course {
             began: tokio::time::Instant::now(),
-            asked: AtomicBool::new(false),
+            answering: Answering::default(),
             answered: AtomicBool::new(false),
         });
         // answers are written whole; waiting for more only delays their ends
@@ -146,21 +146,20 @@ impl Connection {
                 }
             }
         };
-        let answering = Answering::default();
         let stream = Patient::new(
             stream,
-            answering.clone(),
+            course.answering.clone(),
             limits::HEADER_TIME,
             limits::STALL_TIME,
         );
         let Some(config) = config else {
-            return self.http(stream, answering, course, Secure(false)).await;
+            return self.http(stream, course, Secure(false)).await;
         };
         match access::handshake(config, stream).await {
             Ok(mut stream) => {
                 // what the handshake read was no request's beginning
                 stream.get_mut().0.headers_are_over();
-                self.http(stream, answering, course, Secure(true)).await;
+                self.http(stream, course, Secure(true)).await;
             }
             Err(error) => {
                 tracing::debug!(client = %self.client, %error, "a TLS handshake failed");
@@ -168,13 +167,8 @@ impl Connection {
         }
     }
 
-    async fn http<S>(
-        &mut self,
-        stream: S,
-        answering: Answering,
-        course: Arc<Course>,
-        secure: Secure,
-    ) where
+    async fn http<S>(&mut self, stream: S, course: Arc<Course>, secure: Secure)
+    where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (router, lines, client) = (self.router.clone(), Arc::clone(&self.lines), self.client);
@@ -186,8 +180,8 @@ impl Connection {
                 request.extensions_mut().insert(Local(local));
             }
             request.extensions_mut().insert(secure);
-            let answer = answer(router, lines, client, answering.clone(), request);
-            own_course.asked.store(true, Ordering::Relaxed);
+            let answering = own_course.answering.clone();
+            let answer = answer(router, lines, client, answering, request);
             let (crowd, course) = (crowd.clone(), Arc::clone(&own_course));
             async move {
                 let mut answer = answer.await;
@@ -228,7 +222,8 @@ impl Connection {
 #[derive(Debug)]
 struct Course {
     began: tokio::time::Instant,
-    asked: AtomicBool,
+    answering: Answering,
+    /// Whether an answer has begun.
     answered: AtomicBool,
 }
 
@@ -247,7 +242,7 @@ async fn ends_for_others(crowd: &mut Crowd, course: &Course) {
             () = crowd.changes() => {}
             () = silent.as_mut(), if !silent.is_elapsed() => {}
         }
-        let asked = course.asked.load(Ordering::Relaxed);
+        let asked = course.answering.is() || course.answered.load(Ordering::Relaxed);
         if silent.is_elapsed() && !asked && crowd.is_there() {
             return;
         }

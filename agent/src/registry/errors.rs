@@ -94,19 +94,23 @@ impl IntoResponse for Error {
             let allowed = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(header::ALLOW, allowed);
         }
-        if self.code == Code::Unavailable {
-            response = retry_after(response, AGAIN);
-        }
-        response
+        with_again(response, self.code)
     }
 }
 
 /// A refusal in the words of the protocol, or for a person outside of it.
 pub(super) fn refuse(protocol: bool, status: StatusCode, code: Code, why: &str) -> Response {
-    match (protocol, code) {
-        (true, _) => Error::new(status, code, why).into_response(),
-        (false, Code::Unavailable) => retry_after(answers::text(status, why), AGAIN),
-        (false, _) => answers::text(status, why),
+    match protocol {
+        true => Error::new(status, code, why).into_response(),
+        false => with_again(answers::text(status, why), code),
+    }
+}
+
+/// Says when to come back where that helps; [`retry_after`] says it better.
+fn with_again(response: Response, code: Code) -> Response {
+    match code {
+        Code::Unavailable | Code::TooManyRequests => retry_after(response, AGAIN),
+        _ => response,
     }
 }
 

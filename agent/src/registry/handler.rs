@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse as _, Response};
 use http_body::Body as _;
 
-use super::errors::{Code, Error, refuse, retry_after};
+use super::errors::{Code, Error, refuse};
 use super::query::Query;
 use super::room::NoRoom;
 use super::router::Route;
@@ -19,9 +18,6 @@ use super::state::Registry;
 use super::{
     answers, blobs, files, limits, lists, logs, manifests, mirrors, page, referrers, status,
 };
-
-/// When to ask again for a list that there was no room for.
-const LISTS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Answers any request; the router's only handler, since no pattern of a router tells the slashes
 /// of a repository's name from those of the protocol.
@@ -66,7 +62,7 @@ pub(super) async fn handle(State(registry): State<Arc<Registry>>, request: Reque
         Err(NoRoom) => {
             let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests);
             let why = "too many long lists are on their way to clients; ask again soon";
-            retry_after(refuse(protocol, status, code, why), LISTS_AGAIN)
+            refuse(protocol, status, code, why)
         }
     };
     let headers = response.headers_mut();

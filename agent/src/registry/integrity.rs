@@ -1,9 +1,9 @@
 //! Whether blobs have the digests that they are named by.
 //!
 //! Sizes are checked when the haul is indexed; contents in the background, once, by a thread that
-//! reads only when nothing was read for clients for a while and stops at once when one comes. A haul of which
-//! memory can keep much more is left there, so that later clients find it; of a larger one the
-//! thread keeps nothing that it has brought in itself.
+//! reads only when nothing was read for clients for a while and stops at once when one comes. A haul
+//! of which memory can keep much more is left there, so that later clients find it; of a larger one
+//! the thread keeps nothing that it has brought in itself.
 //!
 //! A blob that turns out damaged is not served from then on. The answer is 404 and not 500: a
 //! client goes on to its next mirror then, and does not ask again for what can't get better

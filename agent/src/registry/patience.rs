@@ -25,7 +25,8 @@ impl Answering {
         AnsweringGuard(self.clone())
     }
 
-    fn is(&self) -> bool {
+    /// Whether a request is being answered.
+    pub(super) fn is(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

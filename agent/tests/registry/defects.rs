@@ -162,15 +162,14 @@ fn defect_05_a_path_that_looks_like_a_host_stays_whole() {
     let deep = writer.named("registry.lab.test/a/b.c/d_e/f--g:1", "deep", json!({}));
     writer.finish();
     let server = Server::over(dir.path());
-    for (path, wanted) in [
-        ("my.org/app", digest),
-        ("registry.lab.test/my.org/app", digest),
-        ("a/b.c/d_e/f--g", deep),
-    ] {
-        let answer = get(server.address, &format!("/v2/{path}/manifests/1"));
-        let found = answer.header("docker-content-digest").map(str::to_owned);
-        assert_eq!(found, Some(wanted.to_string()), "{path}");
-    }
+    names(
+        &server,
+        &[
+            ("/v2/my.org/app/manifests/1", digest),
+            ("/v2/registry.lab.test/my.org/app/manifests/1", digest),
+            ("/v2/a/b.c/d_e/f--g/manifests/1", deep),
+        ],
+    );
     assert_eq!(get(server.address, "/v2/app/manifests/1").status, 404);
 }
 
@@ -212,29 +211,22 @@ fn defect_06_a_chart_is_found_where_its_registry_had_it_too() {
     );
     writer.finish();
     let server = Server::over(dir.path());
-    for (path, wanted) in [
-        ("hauler/shop/manifests/1.2.3_build4", chart),
-        ("team/charts/shop/manifests/1.2.3-build4", chart),
-        (
-            "charts.test_8443/team/charts/shop/manifests/1.2.3-build4",
-            chart,
-        ),
-        (
-            "team/charts/shop/manifests/1.2.3-build4?ns=charts.test:8443",
-            chart,
-        ),
-        ("team/charts/shop/manifests/1.2.3_build4", own),
-        ("nginx/manifests/1", nginx),
-        ("nginx/manifests/1?ns=docker.io", nginx),
-    ] {
-        let answer = get(server.address, &format!("/v2/{path}"));
-        let found = answer.header("docker-content-digest").map(str::to_owned);
-        assert_eq!(found, Some(wanted.to_string()), "{path}");
-    }
-    // nor does a chart hide what other registries had under that name
-    let answer = get(server.address, "/v2/acme/app/manifests/1");
-    let found = answer.header("docker-content-digest").map(str::to_owned);
-    assert_eq!(found, Some(app.to_string()));
+    let of_port = "/v2/charts.test_8443/team/charts/shop/manifests/1.2.3-build4";
+    let by_namespace = "/v2/team/charts/shop/manifests/1.2.3-build4?ns=charts.test:8443";
+    names(
+        &server,
+        &[
+            ("/v2/hauler/shop/manifests/1.2.3_build4", chart),
+            ("/v2/team/charts/shop/manifests/1.2.3-build4", chart),
+            (of_port, chart),
+            (by_namespace, chart),
+            ("/v2/team/charts/shop/manifests/1.2.3_build4", own),
+            // nor does a chart hide what other registries had under its name
+            ("/v2/nginx/manifests/1", nginx),
+            ("/v2/nginx/manifests/1?ns=docker.io", nginx),
+            ("/v2/acme/app/manifests/1", app),
+        ],
+    );
     let listed = get(server.address, "/v2/acme/app/tags/list").json();
     assert_eq!(listed["tags"], json!(["1"]));
     let path = "/v2/docker.io/acme/app/manifests/1.2.3_build4";

@@ -101,23 +101,7 @@ fn an_image_neither_replaces_nor_lies_within_what_it_is_made_of() {
 #[test]
 fn copies_on_the_way_are_for_their_owner_alone_and_gone_after_an_interruption() {
     let workshop = workshop();
-    // nobody reads its output, so that it waits with the whole image beside it
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
-        .args(arguments(&["-o", "-", "--credentials", "mine"]))
-        .current_dir(workshop.path(""))
-        .env("HAULBOOT_BOOT_PACKS", workshop.path("packs"))
-        .env("TMPDIR", workshop.path("tmp"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut first = [0];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut first)
-        .unwrap();
+    let child = workshop.halfway(&arguments(&["-o", "-", "--credentials", "mine"]));
     let mut places = fs::read_dir(workshop.path("tmp")).unwrap();
     let place = places.next().unwrap().unwrap().path();
     for (name, expected) in [
@@ -130,15 +114,7 @@ fn copies_on_the_way_are_for_their_owner_alone_and_gone_after_an_interruption() 
     ] {
         assert_eq!(mode(&place.join(name)), expected, "{name}");
     }
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(ended_by("TERM", child), Some(128 + 15));
     assert_eq!(workshop.left(), ["cluster.yaml", "k3s", "mine"]);
 }
 

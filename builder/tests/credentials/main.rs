@@ -9,14 +9,13 @@ mod registry;
 mod workshop;
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use image_layout::paths::secrets;
 use serde_json::Value;
-use workshop::{Said, Workshop, elf, fixture};
+use workshop::{Said, Workshop, elf, ended_by, fixture};
 
 const HEAD: &str = "apiVersion: haulboot.dev/v1\nkind: Cluster\nname: edge\n";
 const NODES: &str = "nodes:\n\

@@ -56,6 +56,26 @@ impl Workshop {
         self.builder_at(assert_cmd::cargo::cargo_bin!("builder"), arguments)
     }
 
+    /// The builder halfway through: it writes to standard output, of which one byte was read, and has
+    /// the whole image beside it.
+    pub fn halfway(&self, arguments: &[&str]) -> std::process::Child {
+        use std::io::Read;
+        use std::process::{Command, Stdio};
+
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("builder"))
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env("HAULBOOT_BOOT_PACKS", self.path("packs"))
+            .env("TMPDIR", self.path("tmp"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = child.stdout.as_mut().unwrap();
+        output.read_exact(&mut [0]).unwrap();
+        child
+    }
+
     /// The same by another copy of the program.
     pub fn builder_at(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
@@ -93,6 +113,24 @@ impl Workshop {
         left.extend(names(&self.path("tmp")));
         left.sort();
         left
+    }
+}
+
+/// The exit code of a child that gets a signal, `INT` or `TERM`; it ends soon.
+pub fn ended_by(signal: &str, mut child: std::process::Child) -> Option<i32> {
+    let pid = child.id().to_string();
+    let kill = std::process::Command::new("kill")
+        .args(["-s", signal, &pid])
+        .status();
+    assert!(kill.unwrap().success());
+    let begun = std::time::Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        let bound = std::time::Duration::from_secs(20);
+        assert!(begun.elapsed() < bound, "it does not end");
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 

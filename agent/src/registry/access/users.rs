@@ -3,8 +3,8 @@
 //! bcrypt is slow on purpose, and clients send the password with every request. So a password that
 //! was right is remembered, as a hash with a key that only this process knows and that is gone with
 //! it; at most one a user. A wrong one always costs a run of bcrypt, also for a name that nobody
-//! has, so that time tells nothing where all hashes have one cost; a bounded number runs at a time, off the threads that serve, and
-//! an address has a bounded number of failures ([`Failures`]).
+//! has, so that time tells nothing where all hashes have one cost; a bounded number runs at a time,
+//! off the threads that serve, and an address has a bounded number of failures ([`Failures`]).
 //!
 //! The nodes' own user is checked first and without any of this: its password has 256 bits, and no
 //! number of others' failures may keep k3s from its registry.

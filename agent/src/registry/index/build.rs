@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use image_layout::catalog::{Artifact, ArtifactKind, BlobSource as _, Catalog, ManifestEntry};
+use image_layout::catalog::{
+    Artifact, ArtifactKind, BlobSource as _, Catalog, ManifestEntry, Origin,
+};
 use image_layout::digest::Hasher;
 use image_layout::oci::{self, Manifest, media_type};
 use image_layout::text::printable;
@@ -36,6 +38,7 @@ impl Index {
             layout,
             manifest_memory: limits::MANIFEST_MEMORY,
             annotation_memory: limits::ANNOTATION_MEMORY,
+            origins: Vec::new(),
         };
         builder.blobs(&catalog.blobs);
         builder.manifests(&catalog.manifests);
@@ -43,8 +46,8 @@ impl Index {
             builder.artifact(artifact);
         }
         // after all others: what the haul has under such a name itself goes first
-        for artifact in &catalog.artifacts {
-            builder.origin(artifact);
+        for (origin, tags, digest) in std::mem::take(&mut builder.origins) {
+            builder.origin(origin, tags, digest);
         }
         builder.referrers(&catalog.manifests);
         let mut index = builder.index;
@@ -66,6 +69,8 @@ struct Builder<'a> {
     layout: &'a Layout,
     manifest_memory: u64,
     annotation_memory: usize,
+    /// Where registries had charts, their tags there, and their manifests.
+    origins: Vec<(Origin, Vec<Tag>, Digest)>,
 }
 
 /// As much of a chart's configuration (its `Chart.yaml` as JSON) as is read.
@@ -190,6 +195,10 @@ impl Builder<'_> {
             self.index.image_hosts.insert(host.clone());
         }
         let helm_tag = self.helm_tag(artifact);
+        if let Some(origin) = &artifact.origin {
+            let tags = artifact.tag.iter().chain(&helm_tag).cloned().collect();
+            self.origins.push((origin.clone(), tags, artifact.digest));
+        }
         let repository = self.repository(artifact.host.clone(), artifact.repository.clone());
         repository.only_origin = false;
         if let Some(tag) = &artifact.tag {
@@ -202,17 +211,10 @@ impl Builder<'_> {
 
     /// Names a chart once more as the registry did that it was pulled from: whoever installs it
     /// knows it by that name.
-    fn origin(&mut self, artifact: &Artifact) {
-        let Some(origin) = &artifact.origin else {
-            return;
-        };
-        if !self.index.manifests.contains_key(&artifact.digest) {
-            return;
-        }
-        let helm_tag = self.helm_tag(artifact);
-        let repository = self.repository(Some(origin.host.clone()), origin.repository.clone());
-        for tag in artifact.tag.clone().into_iter().chain(helm_tag) {
-            repository.tags.entry(tag).or_insert(artifact.digest);
+    fn origin(&mut self, origin: Origin, tags: Vec<Tag>, digest: Digest) {
+        let repository = self.repository(Some(origin.host), origin.repository);
+        for tag in tags {
+            repository.tags.entry(tag).or_insert(digest);
         }
     }
 

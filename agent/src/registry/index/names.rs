@@ -129,8 +129,8 @@ impl Index {
             .collect();
         let completed = self.repository_of(&Host::docker_hub(), name);
         // what the haul has under a name itself goes before what a registry called so
-        let own = completed.into_iter().chain(of_path.iter().copied());
-        let own = own.filter(|it| !it.only_origin).count() > 0;
+        let mut all_of_name = completed.into_iter().chain(of_path.iter().copied());
+        let own = all_of_name.any(|it| !it.only_origin);
         let all = || of_path.iter().copied().filter(|it| !own || !it.only_origin);
         let preferred = |repository: &&TaggedRepository| {
             repository
